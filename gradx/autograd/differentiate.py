@@ -1,0 +1,236 @@
+"""`grad` and `backward`: what may be asked of the engine, and torch's errors for what may not."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from typing import Any
+
+from gradx import engine
+from gradx.creation import ones_like, zeros_like
+from gradx.ops.join import stack
+from gradx.tensor import Tensor
+
+Tensors = Tensor | Sequence[Tensor]
+
+
+def backward(
+    tensors: Tensors,
+    grad_tensors: Any = None,
+    retain_graph: bool | None = None,
+    create_graph: bool = False,
+    grad_variables: Any = None,
+    inputs: Tensors | None = None,
+) -> None:
+    """Add the gradients of `tensors` to the ``.grad`` of the leaves they were computed from.
+
+    Args:
+        tensors: what to differentiate.
+        grad_tensors: for each a tensor of its shape, the gradient with respect to it (the vector in the vector-Jacobian
+            product); may be None for tensors with one element.
+        retain_graph: keep what was saved, so that the graph can be walked again; by default the value of `create_graph`.
+        create_graph: record the walk, so that the gradients can be differentiated.
+        grad_variables: the older name of `grad_tensors`.
+        inputs: add to the ``.grad`` of these tensors only, which need not be leaves.
+
+    Raises:
+        RuntimeError: a tensor has no history; one with several elements has no gradient given; shapes do not match; the
+            graph was freed by an earlier walk; a saved tensor was changed in place.
+
+    >>> import gradx
+    >>> x = gradx.tensor([1.0, 2.0], requires_grad=True)
+    >>> gradx.autograd.backward((x * x).sum())
+    >>> x.grad
+    tensor([2., 4.])
+    """
+    if grad_variables is not None:
+        warnings.warn(
+            "`grad_variables` is deprecated. Use `grad_tensors` instead.", FutureWarning, stacklevel=2
+        )
+        if grad_tensors is not None:
+            raise RuntimeError(
+                "`grad_tensors` and `grad_variables` (deprecated) arguments both passed to `backward()`. Please only use "
+                "`grad_tensors`."
+            )
+        grad_tensors = grad_variables
+    if inputs is not None and not isinstance(inputs, Tensor) and len(inputs) == 0:
+        raise RuntimeError("`inputs` argument to `backward()` cannot be empty.")
+    wanted = None if inputs is None else _as_tuple(inputs)
+    roots = _as_tuple(tensors)
+    keep = create_graph if retain_graph is None else retain_graph
+    gradients = _initial(roots, _aligned(grad_tensors, len(roots)))
+    _check_roots(roots)
+    _check_inputs(wanted or ())
+    engine.backward(roots, gradients, wanted, keep=keep, graph=create_graph, accumulate=True)
+
+
+def grad(
+    outputs: Tensors,
+    inputs: Tensors,
+    grad_outputs: Any = None,
+    retain_graph: bool | None = None,
+    create_graph: bool = False,
+    only_inputs: bool = True,
+    allow_unused: bool | None = None,
+    is_grads_batched: bool = False,
+    materialize_grads: bool = False,
+) -> tuple[Tensor | None, ...]:
+    """The gradients of the sum of `outputs` with respect to each of `inputs`.
+
+    With `grad_outputs` of ones, a softmax over four values has gradients of zero: its outputs sum to 1 whatever the
+    input, so the sum that is differentiated does not change.
+
+    Args:
+        outputs: what to differentiate.
+        inputs: with respect to which; leaves or not.
+        grad_outputs: for each output a tensor of its shape; may be None for outputs with one element.
+        retain_graph: keep what was saved, so that the graph can be walked again; by default the value of `create_graph`.
+        create_graph: record the walk, so that the gradients can be differentiated again.
+        only_inputs: deprecated, as in torch.
+        allow_unused: return None for inputs that the outputs do not depend on, instead of raising.
+        is_grads_batched: `grad_outputs` have a leading dimension; differentiate once for each of its slices and stack.
+        materialize_grads: return zeros for inputs that the outputs do not depend on.
+
+    Raises:
+        RuntimeError: as for `backward`; or an input is unused and neither `allow_unused` nor `materialize_grads` is set.
+        ValueError: `materialize_grads` with `allow_unused=False`.
+
+    >>> import gradx
+    >>> x = gradx.tensor(3.0, requires_grad=True)
+    >>> (dy,) = gradx.autograd.grad(x * x * x, x, create_graph=True)
+    >>> gradx.autograd.grad(dy, x)
+    (tensor(18.),)
+    """
+    if materialize_grads and allow_unused is False:
+        raise ValueError("Expected allow_unused to be True or not passed when materialize_grads=True, but got: allow_unused=False.")
+    if not only_inputs:
+        warnings.warn(
+            "only_inputs argument is deprecated and is ignored now (defaults to True). To accumulate gradient for other parts "
+            "of the graph, please use torch.autograd.backward.",
+            FutureWarning,
+            stacklevel=2,
+        )
+    roots, wanted = _as_tuple(outputs), _as_tuple(inputs)
+    vectors = _aligned(grad_outputs, len(roots))
+    keep = create_graph if retain_graph is None else retain_graph
+    if is_grads_batched:
+        return _batched(roots, wanted, vectors, keep, create_graph, allow_unused, materialize_grads)
+    gradients = _initial(roots, vectors)
+    _check_roots(roots)
+    _check_inputs(wanted)
+    found = engine.backward(roots, gradients, wanted, keep=keep, graph=create_graph, accumulate=False)
+    if materialize_grads:
+        return tuple(
+            zeros_like(t, requires_grad=create_graph) if g is None else g  # type: ignore[misc]
+            for g, t in zip(found, wanted, strict=True)
+        )
+    if not allow_unused and None in [g if g is None else 0 for g in found]:
+        position = [g is None for g in found].index(True)
+        raise RuntimeError(
+            "One of the differentiated Tensors appears to not have been used in the graph. Set allow_unused=True if this is "
+            f"the desired behavior. It is input {position}: the outputs do not depend on it, or were computed before it "
+            "required grad."
+        )
+    return tuple(found)  # type: ignore[arg-type]
+
+
+def _batched(
+    roots: tuple[Tensor, ...],
+    wanted: tuple[Tensor, ...],
+    vectors: Sequence[Tensor | None],
+    keep: bool,
+    create_graph: bool,
+    allow_unused: bool | None,
+    materialize_grads: bool,
+) -> tuple[Tensor | None, ...]:
+    """`grad` for each slice of the vectors along their first dimension, the results stacked."""
+    size = next((len(v) for v in vectors if v is not None), 0)
+    rows = [
+        grad(
+            roots,
+            wanted,
+            [None if v is None else v[i] for v in vectors],
+            retain_graph=keep or i + 1 < size,
+            create_graph=create_graph,
+            allow_unused=allow_unused,
+            materialize_grads=materialize_grads,
+        )
+        for i in range(size)
+    ]
+    columns = zip(*rows, strict=True)
+    return tuple(None if column[0] is None else stack(column) for column in columns)  # type: ignore[arg-type]
+
+
+def _as_tuple(tensors: Any) -> tuple[Tensor, ...]:
+    return (tensors,) if isinstance(tensors, Tensor) else tuple(tensors)
+
+
+def _aligned(vectors: Any, count: int) -> Sequence[Tensor | None]:
+    """One gradient, or None, for each of `count` outputs."""
+    if vectors is None:
+        return [None] * count
+    aligned = [vectors] if isinstance(vectors, Tensor) else list(vectors)
+    if len(aligned) != count:
+        raise RuntimeError(f"got {count} tensors and {len(aligned)} gradients")
+    return aligned
+
+
+def _initial(roots: tuple[Tensor, ...], vectors: Sequence[Tensor | None]) -> list[Tensor]:
+    """The gradient with which the walk starts from each root."""
+    gradients = []
+    for i, (root, vector) in enumerate(zip(roots, vectors, strict=True)):
+        if vector is None:
+            if not root.requires_grad:
+                _raise_no_history(root, i)
+            if root.numel() != 1:
+                raise RuntimeError(
+                    "grad can be implicitly created only for scalar outputs. This one has shape "
+                    f"{tuple(root.shape)}: reduce it, for example with .sum(), or pass a gradient of that shape."
+                )
+            gradients.append(ones_like(root))
+        elif not isinstance(vector, Tensor):
+            raise TypeError(f"gradients can be either Tensors or None, but got {type(vector).__name__}")
+        else:
+            _check_vector(root, vector, i)
+            gradients.append(vector if vector.dtype is root.dtype else vector.to(root.dtype))
+    return gradients
+
+
+def _check_vector(root: Tensor, vector: Tensor, i: int) -> None:
+    if vector.shape != root.shape:
+        raise RuntimeError(
+            f"Mismatch in shape: grad_output[{i}] has a shape of {vector.shape} and output[{i}] has a shape of {root.shape}."
+        )
+    if vector.device != root.device:
+        raise RuntimeError(
+            f"Expected all tensors to be on the same device, but found at least two devices, {root.device} and {vector.device}! "
+            f"Move grad_output[{i}] with .to('{root.device}')."
+        )
+    if vector.is_complex() and not root.is_complex():
+        raise RuntimeError(
+            f"For complex Tensors, both grad_output and output are required to have the same dtype. Mismatch in dtype: "
+            f"grad_output[{i}] has a dtype of {vector.dtype} and output[{i}] has a dtype of {root.dtype}."
+        )
+
+
+def _check_roots(roots: tuple[Tensor, ...]) -> None:
+    for i, root in enumerate(roots):
+        if not root.requires_grad:
+            _raise_no_history(root, i)
+
+
+def _raise_no_history(root: Tensor, i: int) -> None:
+    raise RuntimeError(
+        f"element {i} of tensors does not require grad and does not have a grad_fn. Nothing it was computed from required "
+        "grad at the time: call requires_grad_() on the inputs first, and compute it again, since a graph is recorded "
+        "when the operations run and does not change afterwards."
+    )
+
+
+def _check_inputs(inputs: Sequence[Tensor]) -> None:
+    for t in inputs:
+        if not t.requires_grad:
+            raise RuntimeError(
+                "One of the differentiated Tensors does not require grad. Call requires_grad_() on it before computing the "
+                "outputs: a graph that was recorded without it does not know it."
+            )

@@ -1,0 +1,265 @@
+"""Fused CUDA kernels for float16, float32 and float64: softmax, mse_loss, their gradients, and reductions.
+
+Imported by the CuPy backend only, since it imports CuPy. Functions take and return arrays of the current
+device, launch on the current stream, and neither synchronise nor copy between host and device. float16 is
+computed in float32 and rounded once. Index arithmetic is in 64 bits. An input that is not contiguous is
+copied first, on the device: one more launch. The CUDA source is in ``slices.cu``.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib.resources
+from math import prod
+from typing import Any, Final, NamedTuple
+
+import cupy
+
+Dims = tuple[int, ...]
+
+# By dtype.char: the CUDA type of elements, and the dtype in which they are computed.
+_TYPE: Final = {"e": "__half", "f": "float", "d": "double"}
+_ACCUMULATOR: Final = {"e": "f", "f": "f", "d": "d"}
+_MAX_BLOCKS: Final = 2**31 - 1  # of a grid's first dimension
+_SHARE: Final = 16384  # elements of a slice for one team, where a long slice is split among several
+
+
+class _Team(NamedTuple):
+    """How many threads work on a slice, slices are in a block, elements of each operand in a thread."""
+
+    lanes: int
+    teams: int
+    items: int
+
+
+# By rising length of the slice. In a block of 1024 threads each has 64 registers, half of them for elements.
+_ROWS: Final = (_Team(8, 32, 4), _Team(32, 8, 8), _Team(128, 2, 16), _Team(512, 1, 16), _Team(1024, 1, 32))
+_COLUMNS: Final = (_Team(1, 256, 8), _Team(8, 32, 16), _Team(32, 32, 32), _Team(128, 8, 32))
+_FULL_BLOCK: Final = 1024
+_REGISTERS: Final = 32
+
+
+@functools.cache
+def _source() -> str:
+    return importlib.resources.files(__package__).joinpath("slices.cu").read_text()
+
+
+@functools.cache
+def _kernel(name: str, char: str, operands: int, columns: bool, team: _Team, defines: tuple[str, ...]) -> Any:
+    """A kernel of ``slices.cu`` for one dtype and one shape of team."""
+    words = team.items * operands * (2 if char == "d" else 1)
+    crowded = team.lanes * team.teams == _FULL_BLOCK and words > _REGISTERS
+    macros = {
+        "ELEMENT": _TYPE[char],
+        "ACCUMULATOR": _TYPE[_ACCUMULATOR[char]],
+        "COLUMNS": int(columns),
+        "LANES": team.lanes,
+        "TEAMS": team.teams,
+        "ITEMS": team.items * _REGISTERS // words if crowded else team.items,
+    }
+    options = [f"-D{macro}={value}" for macro, value in macros.items()]
+    options += [f"-D{define}" for define in (name.upper(), *defines)]
+    return cupy.RawKernel(_source(), name, options=("-std=c++17", *options))
+
+
+def _launch(
+    name: str,
+    defines: tuple[str, ...],
+    operands: tuple[cupy.ndarray, ...],
+    size: int,
+    slices: int,
+    inner: int,
+    arguments: tuple[Any, ...],
+) -> None:
+    """Launch a kernel with teams that suit `slices` slices of `size` elements each."""
+    table = _ROWS if inner == 1 else _COLUMNS
+    team = next((team for team in table if size <= team.lanes * team.items), table[-1])
+    kernel = _kernel(name, operands[0].dtype.char, len(operands), inner != 1, team, defines)
+    blocks = min(-(-slices // team.teams), _MAX_BLOCKS)
+    kernel((blocks,), (team.lanes * team.teams,), arguments)
+
+
+# ---- softmax -----------------------------------------------------------------------------------------------
+
+
+def _softmax(name: str, log: int, operands: tuple[cupy.ndarray, ...], dim: int) -> cupy.ndarray:
+    shape = operands[0].shape or (1,)
+    dim %= len(shape)
+    out = cupy.empty(operands[0].shape, operands[0].dtype)
+    if out.size == 0:
+        return out
+    n, inner = shape[dim], prod(shape[dim + 1 :])
+    slices = out.size // n
+    contiguous = tuple(cupy.ascontiguousarray(operand) for operand in operands)
+    arguments = (*contiguous, out, slices, n, inner)
+    _launch(name, (f"LOG={log}",), contiguous, n, slices, inner, arguments)
+    return out
+
+
+def softmax(x: cupy.ndarray, dim: int) -> cupy.ndarray:
+    """exp(x) / sum(exp(x)) along `dim`, shifted by the maximum; one launch. Same shape and dtype as `x`."""
+    return _softmax("softmax", 0, (x,), dim)
+
+
+def softmax_backward(g: cupy.ndarray, out: cupy.ndarray, dim: int) -> cupy.ndarray:
+    """The gradient of softmax's input, from its output and the gradient `g` of that; one launch."""
+    return _softmax("softmax_backward", 0, (g, out), dim)
+
+
+def log_softmax(x: cupy.ndarray, dim: int) -> cupy.ndarray:
+    """x - log(sum(exp(x))) along `dim`, shifted by the maximum; one launch. Same shape and dtype as `x`."""
+    return _softmax("softmax", 1, (x,), dim)
+
+
+def log_softmax_backward(g: cupy.ndarray, out: cupy.ndarray, dim: int) -> cupy.ndarray:
+    """The gradient of log_softmax's input, from its output and the gradient `g` of that; one launch."""
+    return _softmax("softmax_backward", 1, (g, out), dim)
+
+
+# ---- reductions --------------------------------------------------------------------------------------------
+
+
+class _Layout(NamedTuple):
+    """An array as (outer, n, inner), contiguous in this order, of which n is reduced."""
+
+    array: cupy.ndarray
+    outer: int
+    n: int
+    inner: int
+
+
+def _layout(x: cupy.ndarray, dim: Dims) -> _Layout:
+    """`x` with the reduced dimensions side by side; copied, with them moved last, where they are not."""
+    reduced = [d for d in sorted(dim) if x.shape[d] != 1]
+    if len(reduced) == x.ndim - x.shape.count(1):  # all of them: the order of reading does not matter
+        return _Layout(x.T if x.flags.f_contiguous else cupy.ascontiguousarray(x), 1, x.size, 1)
+    begin, end = (reduced[0], reduced[-1] + 1) if reduced else (0, 0)
+    if any(d not in reduced and x.shape[d] != 1 for d in range(begin, end)):
+        kept = [d for d in range(x.ndim) if d not in reduced]
+        x = x.transpose(kept + reduced)
+        begin, end = len(kept), x.ndim
+    shape = x.shape
+    x = cupy.ascontiguousarray(x)
+    return _Layout(x, prod(shape[:begin]), prod(shape[begin:end]), prod(shape[end:]))
+
+
+def _splits(layout: _Layout) -> int:
+    """Into how many shares to cut each slice, so that a few long slices occupy the whole device."""
+    slices = layout.outer * layout.inner
+    if layout.n <= 2 * _SHARE or slices >= 512:
+        return 1
+    return min(-(-layout.n // _SHARE), 1024 // slices)
+
+
+def _reduce(
+    term: str,
+    layout: _Layout,
+    out: cupy.ndarray,
+    splits: int = 1,
+    other: cupy.ndarray | None = None,
+    divisor: float = 1,
+    p: float = 1,
+    root: bool = False,
+) -> None:
+    """Write to `out` the sum of `term` over `divisor`, and its p-th root if `root`; two launches if split."""
+    x, outer, n, inner = layout
+    slices = outer * inner
+    if slices == 0:
+        return
+    if splits > 1:
+        parts = cupy.empty((outer, splits, inner), _ACCUMULATOR[x.dtype.char])
+        whole = (out, divisor, p, root)
+        out, divisor, root = parts, 1, False
+    defines = (term, f"RESULT={_TYPE[out.dtype.char]}", f"ROOT={int(root)}")
+    pointer = x if other is None else other
+    arguments = (x, pointer, out, slices * splits, n, inner, splits, float(divisor), float(p))
+    operands = (x, x) if term == "DISTANCE" else (x,)
+    _launch("reduce", defines, operands, -(-n // splits), slices * splits, inner, arguments)
+    if splits > 1:
+        out, divisor, p, root = whole
+        _reduce("TOTAL", _Layout(parts, outer, splits, inner), out, divisor=divisor, p=p, root=root)
+
+
+def _reduced(x: cupy.ndarray, dim: Dims, keepdim: bool, dtype: Any = None) -> cupy.ndarray:
+    kept = ((1 if d in dim else n) for d, n in enumerate(x.shape) if keepdim or d not in dim)
+    return cupy.empty(tuple(kept), dtype or x.dtype)
+
+
+def total(x: cupy.ndarray, dim: Dims, keepdim: bool, divisor: float = 1) -> cupy.ndarray:
+    """The sum over the dimensions `dim`, over `divisor`; one launch, two for few long slices."""
+    out, layout = _reduced(x, dim, keepdim), _layout(x, dim)
+    _reduce("TOTAL", layout, out, _splits(layout), divisor=divisor)
+    return out
+
+
+def norm(x: cupy.ndarray, p: float, dim: Dims, keepdim: bool) -> cupy.ndarray:
+    """sum(|x|^p)^(1/p) over the dimensions `dim`, for 0 < p < inf; one launch, two for few long slices."""
+    out, layout = _reduced(x, dim, keepdim), _layout(x, dim)
+    _reduce("POWER", layout, out, _splits(layout), p=p, root=True)
+    return out
+
+
+def var(x: cupy.ndarray, dim: Dims, correction: float, keepdim: bool, root: bool = False) -> cupy.ndarray:
+    """The variance over `dim` (with `root`, the standard deviation), in two passes.
+
+    One launch, four for few long slices: mean and squares, each in two.
+    """
+    out, layout = _reduced(x, dim, keepdim), _layout(x, dim)
+    splits = _splits(layout)
+    divisor = max(0.0, layout.n - correction)
+    if splits == 1:
+        _reduce("VARIANCE", layout, out, divisor=divisor, p=2, root=root)
+        return out
+    centre = cupy.empty(layout.outer * layout.inner, _ACCUMULATOR[x.dtype.char])
+    _reduce("TOTAL", layout, centre, splits, divisor=layout.n)
+    _reduce("DEVIATION", layout, out, splits, centre, divisor, p=2, root=root)
+    return out
+
+
+def logsumexp(x: cupy.ndarray, dim: Dims, keepdim: bool) -> cupy.ndarray:
+    """log(sum(exp(x))) over the dimensions `dim`, shifted by the maximum; one launch."""
+    out = _reduced(x, dim, keepdim)
+    _reduce("LOGSUMEXP", _layout(x, dim), out)
+    return out
+
+
+# ---- mse_loss ----------------------------------------------------------------------------------------------
+
+
+@functools.cache
+def _squared_difference(char: str) -> Any:
+    a = _TYPE[_ACCUMULATOR[char]]
+    body = f"const {a} difference = ({a})x - ({a})y; out = difference * difference;"
+    return cupy.ElementwiseKernel("T x, T y", "T out", body, "gradx_mse_loss")
+
+
+@functools.cache
+def _mse_loss_backward(char: str) -> Any:
+    a = _TYPE[_ACCUMULATOR[char]]
+    body = f"grad = ({a})scale * (({a})x - ({a})y) * ({a})g"
+    return cupy.ElementwiseKernel("T g, T x, T y, float64 scale", "T grad", body, "gradx_mse_loss_backward")
+
+
+def mse_loss(input: cupy.ndarray, target: cupy.ndarray, reduction: str) -> cupy.ndarray:
+    """(input - target)^2, of one shape and dtype: each ("none"), or their "mean" or "sum".
+
+    One launch; two for a mean or sum over many elements.
+    """
+    if reduction == "none":
+        return _squared_difference(input.dtype.char)(input, target)
+    out = cupy.empty((), input.dtype)
+    layout = _Layout(cupy.ascontiguousarray(input), 1, input.size, 1)
+    divisor = input.size if reduction == "mean" else 1
+    _reduce("DISTANCE", layout, out, _splits(layout), cupy.ascontiguousarray(target), divisor)
+    return out
+
+
+def mse_loss_backward(
+    g: cupy.ndarray, input: cupy.ndarray, target: cupy.ndarray, reduction: str
+) -> cupy.ndarray:
+    """The gradient of `input`: 2 (input - target) g, over the number of elements for "mean"; one launch.
+
+    `g` has no dimensions for "mean" and "sum", and the shape of `input` for "none".
+    """
+    scale = 2.0 / input.size if reduction == "mean" and input.size else 2.0
+    return _mse_loss_backward(input.dtype.char)(g, input, target, scale)

@@ -1,0 +1,164 @@
+// CUDA kernels that combine the elements along one dimension: softmax, its gradient, and reductions.
+//
+// An array is seen as (outer, n, inner); a slice is the n elements for one outer and one inner index. A team of LANES
+// threads works on one slice, and a block holds TEAMS teams. Each thread keeps ITEMS elements of each operand in
+// registers, so slices of up to LANES * ITEMS elements are read once; what is beyond is read again in each pass. With
+// COLUMNS (inner > 1) neighbouring threads take neighbouring slices, otherwise neighbouring elements of one slice:
+// either way the accesses of a warp lie side by side.
+//
+// Compiled for one kernel (its name in capitals is defined), one dtype and one shape of team at a time.
+
+#include <cuda_fp16.h>
+
+typedef ELEMENT T;      // __half, float or double
+typedef ACCUMULATOR A;  // float or double
+typedef long long Index;
+constexpr int WARP = 32;
+constexpr int FEW = 8;  // terms that are added one after the other; longer sums are sums of sums, to keep their digits
+constexpr int PARTS = COLUMNS ? LANES : (LANES + WARP - 1) / WARP;  // what a team leaves in shared memory
+
+struct Sum { static __device__ A apply(A a, A b) { return a + b; } };
+struct Max { static __device__ A apply(A a, A b) { return a > b ? a : b; } };
+
+// The values of all lanes of the calling thread's team, combined. Every thread of the block must call it.
+template <typename Op> __device__ A team_reduce(A value, int team, int lane) {
+    if (!COLUMNS) {
+        for (int offset = (LANES < WARP ? LANES : WARP) / 2; offset > 0; offset /= 2)
+            value = Op::apply(value, __shfl_xor_sync(0xffffffffu, value, offset));
+    }
+    if (PARTS == 1) return value;
+    __shared__ A parts[PARTS * TEAMS];
+    __syncthreads();  // the previous reduction has been read
+    if (COLUMNS) parts[lane * TEAMS + team] = value;
+    else if (lane % WARP == 0) parts[lane / WARP * TEAMS + team] = value;
+    __syncthreads();
+    for (int i = 0; i < PARTS; i += FEW) {
+        A some = parts[i * TEAMS + team];
+        for (int j = i + 1; j < PARTS && j < i + FEW; ++j) some = Op::apply(some, parts[j * TEAMS + team]);
+        value = i == 0 ? some : Op::apply(value, some);
+    }
+    return value;
+}
+
+// A lane's elements of one slice: the first ITEMS in registers, the others in memory.
+struct Slice {
+    const T* data;
+    Index inner;
+    A held[ITEMS];
+
+    __device__ Slice(const T* data, Index size, Index inner, int lane) : data(data), inner(inner) {
+#pragma unroll
+        for (int i = 0; i < ITEMS; ++i) {
+            const Index k = (Index)i * LANES + lane;
+            held[i] = k < size ? (A)data[k * inner] : (A)0;
+        }
+    }
+    // Element k = start + i * LANES + lane. Since loops over i are unrolled, `held` stays in registers.
+    __device__ A get(Index start, int i, Index k) const { return start == 0 ? held[i] : (A)data[k * inner]; }
+};
+
+// CHUNKS ELEMENTS visits the lane's elements k.
+#define CHUNKS for (Index start = 0; start < size; start += (Index)LANES * ITEMS)
+#define ELEMENTS_FROM(begin, end) _Pragma("unroll") for (int i = begin; i < end; ++i) \
+    if (const Index k = start + (Index)i * LANES + lane; k < size)
+#define ELEMENTS ELEMENTS_FROM(0, ITEMS)
+#define SUM(term) [&] { \
+        A sum = 0; \
+        CHUNKS { \
+            A part = 0; \
+            _Pragma("unroll") for (int few = 0; few < ITEMS; few += FEW) { \
+                A some = 0; \
+                ELEMENTS_FROM(few, (few + FEW < ITEMS ? few + FEW : ITEMS)) some += term; \
+                part += some; \
+            } \
+            sum += part; \
+        } \
+        return team_reduce<Sum>(sum, team, lane); \
+    }()
+
+// The teams' places, and the loop over slices. All teams of a block take part in every turn, for the barriers.
+#define FOR_EACH_SLICE \
+    const int team = COLUMNS ? threadIdx.x % TEAMS : threadIdx.x / LANES; \
+    const int lane = COLUMNS ? threadIdx.x / TEAMS : threadIdx.x % LANES; \
+    for (Index first = (Index)blockIdx.x * TEAMS; first < slices; first += (Index)gridDim.x * TEAMS)
+
+#if defined(SOFTMAX)
+
+extern "C" __global__ void __launch_bounds__(LANES * TEAMS)
+softmax(const T* __restrict__ x, T* __restrict__ out, Index slices, Index n, Index inner) {
+    FOR_EACH_SLICE {
+        const Index slice = first + team, size = slice < slices ? n : 0;
+        const Index base = slice / inner * n * inner + slice % inner;
+        const Slice xs(x + base, size, inner, lane);
+        A top = -(A)INFINITY;  // a NaN need not win: exp(NaN - top) makes the sum NaN
+        CHUNKS ELEMENTS top = Max::apply(top, xs.get(start, i, k));
+        top = team_reduce<Max>(top, team, lane);
+        const A sum = SUM(exp(xs.get(start, i, k) - top));
+        const A log_sum = LOG ? log(sum) : (A)0;
+        CHUNKS ELEMENTS {
+            const A shifted = xs.get(start, i, k) - top;
+            out[base + k * inner] = (T)(LOG ? shifted - log_sum : exp(shifted) / sum);
+        }
+    }
+}
+
+#elif defined(SOFTMAX_BACKWARD)
+
+extern "C" __global__ void __launch_bounds__(LANES * TEAMS)
+softmax_backward(const T* __restrict__ g, const T* __restrict__ out, T* __restrict__ grad,
+                 Index slices, Index n, Index inner) {
+    FOR_EACH_SLICE {
+        const Index slice = first + team, size = slice < slices ? n : 0;
+        const Index base = slice / inner * n * inner + slice % inner;
+        const Slice gs(g + base, size, inner, lane), outs(out + base, size, inner, lane);
+        const A sum = SUM(LOG ? gs.get(start, i, k) : gs.get(start, i, k) * outs.get(start, i, k));
+        CHUNKS ELEMENTS {
+            const A gk = gs.get(start, i, k), yk = outs.get(start, i, k);
+            grad[base + k * inner] = (T)(LOG ? gk - exp(yk) * sum : yk * (gk - sum));
+        }
+    }
+}
+
+#elif defined(REDUCE)
+
+__device__ A square(A x) { return x * x; }
+
+// Sums a term over each of `splits` shares of every slice, divides by `divisor`, and takes a root where asked to.
+// `other` is a second operand like x (DISTANCE), or the centre of each whole slice (DEVIATION).
+extern "C" __global__ void __launch_bounds__(LANES * TEAMS)
+reduce(const T* __restrict__ x, const void* __restrict__ other, RESULT* __restrict__ out,
+       Index slices, Index n, Index inner, Index splits, double divisor, double p) {
+    const Index share = (n + splits - 1) / splits;
+    FOR_EACH_SLICE {
+        const Index slice = first + team;
+        const Index column = slice % inner, split = slice / inner % splits, outer = slice / inner / splits;
+        const Index begin = min(split * share, n), size = slice < slices ? min(share, n - begin) : 0;
+        const Index base = (outer * n + begin) * inner + column;
+        const Slice xs(x + base, size, inner, lane);
+#if defined(TOTAL)
+        A sum = SUM(xs.get(start, i, k));
+#elif defined(POWER)
+        A sum = SUM(p == 2 ? square(xs.get(start, i, k)) : pow(fabs(xs.get(start, i, k)), (A)p));
+#elif defined(DISTANCE)
+        const Slice others((const T*)other + base, size, inner, lane);
+        A sum = SUM(square(xs.get(start, i, k) - others.get(start, i, k)));
+#elif defined(DEVIATION)
+        const A centre = size ? ((const A*)other)[outer * inner + column] : (A)0;
+        A sum = SUM(square(xs.get(start, i, k) - centre));
+#elif defined(VARIANCE)
+        const A centre = SUM(xs.get(start, i, k)) / n;
+        A sum = SUM(square(xs.get(start, i, k) - centre));
+#elif defined(LOGSUMEXP)
+        A top = -(A)INFINITY;
+        CHUNKS ELEMENTS top = Max::apply(top, xs.get(start, i, k));
+        top = team_reduce<Max>(top, team, lane);
+        if (!isfinite(top)) top = 0;
+        A sum = log(SUM(exp(xs.get(start, i, k) - top))) + top;
+#endif
+        sum /= divisor;
+        if (ROOT) sum = p == 2 ? sqrt(sum) : pow(sum, (A)(1 / p));
+        if (lane == 0 && slice < slices) out[slice] = (RESULT)sum;
+    }
+}
+
+#endif

@@ -1,0 +1,185 @@
+"""Element types and torch's type promotion. Imports nothing else of gradx.
+
+Source: torch's "Tensor Attributes" page (``torch.dtype``, "type promotion"). NumPy's own promotion differs: there
+``int64 + float32`` is float64, and arrays without dimensions count as much as any other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Final, NamedTuple
+
+import numpy as np
+
+
+class dtype:
+    """An element type, such as ``gradx.float32``.
+
+    NumPy and CuPy accept it wherever they take a dtype: ``np.zeros(3, dtype=gradx.float32)``.
+    """
+
+    __slots__ = ("dtype", "is_complex", "is_floating_point", "itemsize", "name")
+
+    def __init__(self, name: str) -> None:
+        self.name: Final = name
+        self.dtype: Final = np.dtype(name)  # the attribute by which NumPy recognises a dtype
+        self.itemsize: Final = self.dtype.itemsize
+        self.is_floating_point: Final = self.dtype.kind == "f"
+        self.is_complex: Final = self.dtype.kind == "c"
+
+    def __repr__(self) -> str:
+        return f"gradx.{self.name}"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return as_dtype, (self.name,)
+
+
+bool_ = dtype("bool")
+uint8 = dtype("uint8")
+int8 = dtype("int8")
+int16 = dtype("int16")
+int32 = dtype("int32")
+int64 = dtype("int64")
+float16 = dtype("float16")
+float32 = dtype("float32")
+float64 = dtype("float64")
+complex64 = dtype("complex64")
+complex128 = dtype("complex128")
+
+# In promotion order within each category; only uint8 with a signed integer leaves the ladder (see `_wider`).
+ALL: Final = (bool_, uint8, int8, int16, int32, int64, float16, float32, float64, complex64, complex128)
+_OF_NUMPY: Final[dict[np.dtype[Any], dtype]] = {d.dtype: d for d in ALL}
+_CATEGORY: Final = {"b": 0, "u": 1, "i": 1, "f": 2, "c": 3}
+_COMPLEX_OF: Final = {float16: complex64, float32: complex64, float64: complex128}
+
+_default = float32
+
+
+def get_default_dtype() -> dtype:
+    """The dtype of new floating-point tensors, ``gradx.float32`` unless changed."""
+    return _default
+
+
+def set_default_dtype(d: dtype) -> None:
+    """Set the dtype of new floating-point tensors made from Python numbers.
+
+    Raises:
+        TypeError: ``d`` is not a floating-point dtype.
+    """
+    global _default
+    d = as_dtype(d)
+    if not d.is_floating_point:
+        raise TypeError("only floating-point types are supported as the default type")
+    _default = d
+
+
+def default_complex() -> dtype:
+    """The complex dtype whose parts have the default dtype."""
+    return _COMPLEX_OF[_default]
+
+
+def as_dtype(spec: Any) -> dtype:
+    """The gradx dtype that ``spec`` means: one of ours, NumPy's, a name, or a Python number type.
+
+    Raises:
+        TypeError: there is no such dtype here.
+    """
+    if isinstance(spec, dtype):
+        return spec
+    if spec is float:
+        return float64
+    try:
+        return _OF_NUMPY[np.dtype(spec)]
+    except (KeyError, TypeError):
+        raise TypeError(f"unsupported dtype: {spec!r}. gradx has {', '.join(d.name for d in ALL)}.") from None
+
+
+def of_numpy(d: np.dtype[Any]) -> dtype:
+    """The gradx dtype of an array's dtype.
+
+    Raises:
+        TypeError: arrays of this dtype cannot be tensors (strings, objects, unsigned types above uint8, ...).
+    """
+    try:
+        return _OF_NUMPY[d]
+    except KeyError:
+        raise TypeError(
+            f"can't convert np.ndarray of type {d}. The only supported types are: {', '.join(t.name for t in ALL)}."
+        ) from None
+
+
+def scalar_dtype(value: complex) -> dtype:
+    """The dtype of a tensor made from one Python number."""
+    if isinstance(value, bool):
+        return bool_
+    if isinstance(value, int):
+        return int64
+    return _default if isinstance(value, float) else default_complex()
+
+
+def _wider(a: np.dtype[Any], b: np.dtype[Any]) -> np.dtype[Any]:
+    """Torch's promotion of two dtypes of equal standing."""
+    if _CATEGORY[a.kind] != _CATEGORY[b.kind]:
+        low, high = (a, b) if _CATEGORY[a.kind] < _CATEGORY[b.kind] else (b, a)
+        if high.kind == "c" and low.kind == "f":
+            return np.promote_types(low, high) if low.itemsize == 8 else high
+        return high
+    return np.promote_types(a, b)
+
+
+class Operand(NamedTuple):
+    """What promotion looks at: an operand's dtype and its standing (0 Python number, 1 no dimensions, 2 array)."""
+
+    dtype: np.dtype[Any]
+    standing: int
+
+
+def result_dtype(operands: Sequence[Operand]) -> np.dtype[Any]:
+    """The common dtype of several operands, by torch's rules.
+
+    Operands with dimensions decide. Those without, and below them Python numbers, count only where their category
+    (bool, integer, float, complex) is higher, and then a Python number brings the default dtype of its category.
+    """
+    result: np.dtype[Any] | None = None
+    for standing in (2, 1, 0):
+        common: np.dtype[Any] | None = None
+        for operand in operands:
+            if operand.standing == standing:
+                common = operand.dtype if common is None else _wider(common, operand.dtype)
+        if common is None:
+            continue
+        if result is None or _CATEGORY[common.kind] > _CATEGORY[result.kind]:
+            result = common if result is None or result.kind != "f" else _wider(result, common)
+    assert result is not None
+    return result
+
+
+class finfo:
+    """The limits of a floating-point dtype, as ``torch.finfo``: bits, eps, max, min, tiny, smallest_normal, resolution.
+
+    >>> finfo(float32).eps
+    1.1920928955078125e-07
+    """
+
+    def __init__(self, d: dtype | None = None) -> None:
+        info = np.finfo(np.dtype((d or _default).dtype))
+        self.dtype = (d or _default).name
+        self.bits = int(info.bits)
+        self.eps = float(info.eps)
+        self.max = float(info.max)
+        self.min = float(info.min)
+        self.tiny = self.smallest_normal = float(info.smallest_normal)
+        self.resolution = float(info.resolution)
+
+
+class iinfo:
+    """The limits of an integer dtype, as ``torch.iinfo``: bits, max, min.
+
+    >>> iinfo(int8).max
+    127
+    """
+
+    def __init__(self, d: dtype) -> None:
+        info = np.iinfo(d.dtype)
+        self.dtype = d.name
+        self.bits, self.max, self.min = int(info.bits), int(info.max), int(info.min)

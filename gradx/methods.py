@@ -1,0 +1,103 @@
+"""The operations as methods: `t.exp()` is `gradx.exp(t)`. One line each, so that type checkers and readers see them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from gradx.ops import activation, compare, elementwise, index, join, matmul, reduce, select, shape, softmax, transfer
+from gradx.tape import Variable
+
+if TYPE_CHECKING:
+    from gradx.tensor import Tensor
+
+
+class OpMethods(Variable):
+    """What a tensor can compute."""
+
+    __slots__ = ()
+
+    # operators
+    __add__ = elementwise._add
+    __radd__ = elementwise._add
+    __sub__ = elementwise._sub
+    __mul__ = elementwise.mul
+    __rmul__ = elementwise.mul
+    __truediv__ = elementwise.div
+    __pow__ = elementwise.pow
+    __neg__ = elementwise.neg
+    __abs__ = elementwise.abs
+    __matmul__ = matmul.matmul
+    __getitem__ = index.getitem
+    __lt__ = compare.lt
+    __le__ = compare.le
+    __gt__ = compare.gt
+    __ge__ = compare.ge
+    __invert__ = compare.logical_not
+    __and__ = compare.logical_and
+    __or__ = compare.logical_or
+    __hash__ = object.__hash__
+
+    def __eq__(self, other: Any) -> Any:
+        return compare.eq(self, other)  # type: ignore[arg-type]
+
+    def __ne__(self, other: Any) -> Any:
+        return compare.ne(self, other)  # type: ignore[arg-type]
+
+    def __pos__(self) -> Any:
+        return self
+
+    def __rsub__(self, other: Any) -> Tensor:
+        return elementwise._sub(other, self)  # type: ignore[arg-type]
+
+    def __rtruediv__(self, other: Any) -> Tensor:
+        return elementwise.div(other, self)  # type: ignore[arg-type]
+
+    def __rpow__(self, other: Any) -> Tensor:
+        return elementwise.pow(other, self)  # type: ignore[arg-type]
+
+    def __rmatmul__(self, other: Any) -> Tensor:
+        return matmul.matmul(other, self)  # type: ignore[arg-type]
+
+    # elementwise
+    add, sub, mul, div, pow = elementwise.add, elementwise.sub, elementwise.mul, elementwise.div, elementwise.pow
+    subtract, multiply, divide, true_divide = sub, mul, div, div
+    neg, negative, reciprocal, square = elementwise.neg, elementwise.neg, elementwise.reciprocal, elementwise.square
+    abs, absolute, sign = elementwise.abs, elementwise.abs, elementwise.sign
+    floor, ceil, round, trunc = elementwise.floor, elementwise.ceil, elementwise.round, elementwise.trunc
+    exp, expm1, sqrt, rsqrt = elementwise.exp, elementwise.expm1, elementwise.sqrt, elementwise.rsqrt
+    log, log2, log10, log1p = elementwise.log, elementwise.log2, elementwise.log10, elementwise.log1p
+    sin, cos, tan = elementwise.sin, elementwise.cos, elementwise.tan
+    relu, tanh, sigmoid = activation.relu, activation.tanh, activation.sigmoid
+    maximum, minimum, clamp, clip = select.maximum, select.minimum, select.clamp, select.clamp
+    eq, ne, lt, le, gt, ge = compare.eq, compare.ne, compare.lt, compare.le, compare.gt, compare.ge
+    logical_and, logical_or, logical_not = compare.logical_and, compare.logical_or, compare.logical_not
+    isnan, isinf, isfinite = compare.isnan, compare.isinf, compare.isfinite
+
+    # reductions
+    sum, mean, prod, cumsum = reduce.sum, reduce.mean, reduce.prod, reduce.cumsum
+    amax, amin, max, min, argmax, argmin = (
+        reduce.amax,
+        reduce.amin,
+        reduce.max,
+        reduce.min,
+        reduce.argmax,
+        reduce.argmin,
+    )
+    any, all = reduce.any, reduce.all
+    var, std, logsumexp, norm = reduce.var, reduce.std, reduce.logsumexp, reduce.norm
+    softmax, log_softmax = softmax.softmax, softmax.log_softmax
+
+    # products
+    matmul, mm, bmm, dot, addmm = matmul.matmul, matmul.mm, matmul.bmm, matmul.dot, matmul.addmm
+
+    # shapes
+    reshape, view, flatten, expand, expand_as = shape.reshape, shape.view, shape.flatten, shape.expand, shape.expand_as
+    permute, transpose, t = shape.permute, shape.transpose, shape.t
+    squeeze, unsqueeze, flip, broadcast_to = shape.squeeze, shape.unsqueeze, shape.flip, shape.broadcast_to
+    select, narrow, gather, index_select = index.select, index.narrow, index.gather, index.index_select
+    split, chunk, unbind = join.split, join.chunk, join.unbind
+    clone = transfer.clone
+
+    def where(self, condition: Any, other: Any) -> Tensor:
+        """`self` where `condition` holds, `other` elsewhere."""
+        return select.where(condition, self, other)  # type: ignore[arg-type]

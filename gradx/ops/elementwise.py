@@ -1,0 +1,313 @@
+"""Elementwise operations. Operands broadcast and are promoted as in torch; integers become the default dtype where the
+result is not whole. A rule gives the gradient for the broadcast shape: the engine sums it back."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from gradx.op import op
+from gradx.ops.compare import eq, logical_and, lt
+from gradx.ops.constant import zeros_like
+from gradx.ops.select import where
+from gradx.samples import BINARY, POSITIVE, UNARY, S, T, samples
+
+if TYPE_CHECKING:
+    from gradx.tensor import Operand, Tensor
+
+
+# ---- arithmetic ------------------------------------------------------------------------------------------------------
+
+
+@op(promote="common", name="AddBackward0", input=lambda g: g, other=lambda g: g)
+def _add(input: Operand, other: Operand) -> Tensor:
+    """The sum, without torch's `alpha`."""
+
+
+@samples(*BINARY, S(T(3), T(3), alpha=2))
+def add(input: Operand, other: Operand, *, alpha: float = 1) -> Tensor:
+    """`input + alpha * other`, elementwise.
+
+    >>> import gradx
+    >>> gradx.add(gradx.tensor([1.0, 2.0]), 10)
+    tensor([11., 12.])
+    """
+    return _add(input, other if alpha == 1 else mul(other, alpha))
+
+
+@op(promote="common", name="SubBackward0", input=lambda g: g, other=lambda g: -g)
+def _sub(input: Operand, other: Operand) -> Tensor:
+    """The difference, without torch's `alpha`."""
+
+
+@samples(*BINARY, S(T(3), T(3), alpha=2))
+def sub(input: Operand, other: Operand, *, alpha: float = 1) -> Tensor:
+    """`input - alpha * other`, elementwise.
+
+    >>> import gradx
+    >>> gradx.sub(gradx.tensor([1.0, 2.0]), gradx.tensor([0.5, 0.5]))
+    tensor([0.5000, 1.5000])
+    """
+    return _sub(input, other if alpha == 1 else mul(other, alpha))
+
+
+@samples(*BINARY)
+@op(promote="common", input=lambda g, other: g * other, other=lambda g, input: g * input)
+def mul(input: Operand, other: Operand) -> Tensor:
+    """`input * other`, elementwise.
+
+    >>> import gradx
+    >>> gradx.mul(gradx.tensor([1.0, 2.0]), gradx.tensor([[3.0], [4.0]]))
+    tensor([[3., 6.],
+            [4., 8.]])
+    """
+
+
+@samples(S(T(3, 4), T(4, low=0.5)), S(T(2, 1), T(3, low=0.5)), S(T(3), 2.5), S(T(), T(2, low=-3.0, high=-1.0)))
+@op(promote="float", input=lambda g, other: g / other, other=lambda g, input, other: -g * input / (other * other))
+def div(input: Operand, other: Operand) -> Tensor:
+    """`input / other`, elementwise; integers give the default dtype.
+
+    >>> import gradx
+    >>> gradx.div(gradx.tensor([1, 2]), 4)
+    tensor([0.2500, 0.5000])
+    """
+
+
+def _pow_base(g: Any, input: Any, exponent: Any) -> Any:
+    """g * exponent * input ** (exponent - 1), and 0 where the exponent is 0 (the power is constant there)."""
+    if isinstance(exponent, (int, float, complex)):
+        return zeros_like(g) if exponent == 0 else g * (exponent * pow(input, exponent - 1))
+    return where(eq(exponent, 0), 0.0, g * (exponent * pow(input, exponent - 1)))
+
+
+def _pow_exponent(g: Any, input: Any, exponent: Any, out: Any) -> Any:
+    """g * out * log(input), and 0 where 0 is raised to a power that is not negative."""
+    if isinstance(input, (int, float)) and input == 0:
+        return where(lt(exponent, 0), g * (out * float("-inf")), 0.0)
+    if isinstance(input, (int, float, complex)):
+        base = where(eq(exponent, exponent), input, input)  # a scalar base as an array of the exponent's kind
+        return g * (out * log(zeros_like(exponent) + base))
+    constant = logical_and(eq(input, 0), eq(lt(exponent, 0), False))
+    return where(constant, 0.0, g * (out * log(where(constant, 1.0, input))))
+
+
+@samples(
+    S(T(3, 4, low=0.2), T(4)),
+    S(T(3, 4), 2),
+    S(T(3, 4), 3.0),
+    S(T(3, 4, low=0.2), -0.5),
+    S(T(3), 0),
+    S(T(2, 3, low=0.2), T()),
+)
+@op(promote="common", input=_pow_base, exponent=_pow_exponent)
+def pow(input: Operand, exponent: Operand) -> Tensor:
+    """`input ** exponent`, elementwise.
+
+    The gradient for the base is 0 where the exponent is 0, and that for the exponent is 0 where the base is 0 and the
+    exponent is not negative, as in torch.
+
+    >>> import gradx
+    >>> gradx.pow(gradx.tensor([1.0, 2.0, 3.0]), 2)
+    tensor([1., 4., 9.])
+    """
+
+
+@samples(*UNARY)
+@op(input=lambda g: -g)
+def neg(input: Tensor) -> Tensor:
+    """`-input`, elementwise.
+
+    >>> import gradx
+    >>> gradx.neg(gradx.tensor([1.0, -2.0]))
+    tensor([-1.,  2.])
+    """
+
+
+@samples(S(T(3, 4, low=0.3)), S(T(2, low=-3.0, high=-1.0)))
+@op(promote="float", input=lambda g, out: -g * (out * out))
+def reciprocal(input: Tensor) -> Tensor:
+    """`1 / input`, elementwise.
+
+    >>> import gradx
+    >>> gradx.reciprocal(gradx.tensor([2.0, 4.0]))
+    tensor([0.5000, 0.2500])
+    """
+
+
+@samples(*UNARY)
+@op(input=lambda g, input: g * sign(input))
+def abs(input: Tensor) -> Tensor:
+    """The absolute value, elementwise; its gradient at 0 is 0.
+
+    >>> import gradx
+    >>> gradx.abs(gradx.tensor([-1.5, 2.0]))
+    tensor([1.5000, 2.0000])
+    """
+
+
+@samples(*UNARY)
+@op(input=lambda g: zeros_like(g))
+def sign(input: Tensor) -> Tensor:
+    """-1, 0 or 1 as each element is negative, zero or positive; its gradient is 0.
+
+    >>> import gradx
+    >>> gradx.sign(gradx.tensor([-1.5, 0.0, 2.0]))
+    tensor([-1.,  0.,  1.])
+    """
+
+
+@samples(*UNARY)
+@op(input=lambda g: zeros_like(g))
+def floor(input: Tensor) -> Tensor:
+    """The largest whole number not above each element; its gradient is 0."""
+
+
+@samples(*UNARY)
+@op(input=lambda g: zeros_like(g))
+def ceil(input: Tensor) -> Tensor:
+    """The smallest whole number not below each element; its gradient is 0."""
+
+
+@samples(*UNARY)
+@op(input=lambda g: zeros_like(g))
+def round(input: Tensor) -> Tensor:
+    """Each element rounded to the nearest whole number, halves to even; its gradient is 0."""
+
+
+@samples(*UNARY)
+@op(input=lambda g: zeros_like(g))
+def trunc(input: Tensor) -> Tensor:
+    """Each element without its fraction; its gradient is 0."""
+
+
+# ---- exponentials, logarithms, roots ------------------------------------------------------------------------------------
+
+
+@samples(*UNARY)
+@op(promote="float", input=lambda g, out: g * out)
+def exp(input: Tensor) -> Tensor:
+    """e to the power of each element.
+
+    >>> import gradx
+    >>> gradx.exp(gradx.tensor([0.0, 1.0]))
+    tensor([1.0000, 2.7183])
+    """
+
+
+@samples(*UNARY)
+@op(promote="float", input=lambda g, out: g * (out + 1))
+def expm1(input: Tensor) -> Tensor:
+    """`exp(input) - 1`, exact near 0.
+
+    >>> import gradx
+    >>> gradx.expm1(gradx.tensor([1e-10]))
+    tensor([1.0000e-10])
+    """
+
+
+@samples(*POSITIVE)
+@op(promote="float", input=lambda g, input: g / input)
+def log(input: Tensor) -> Tensor:
+    """The natural logarithm, elementwise: -inf at 0, NaN below.
+
+    >>> import gradx
+    >>> gradx.log(gradx.tensor([1.0, 2.0]))
+    tensor([0.0000, 0.6931])
+    """
+
+
+@samples(*POSITIVE)
+@op(promote="float", input=lambda g, input: g / (input * 0.6931471805599453))
+def log2(input: Tensor) -> Tensor:
+    """The logarithm to base 2, elementwise.
+
+    >>> import gradx
+    >>> gradx.log2(gradx.tensor([8.0]))
+    tensor([3.])
+    """
+
+
+@samples(*POSITIVE)
+@op(promote="float", input=lambda g, input: g / (input * 2.302585092994046))
+def log10(input: Tensor) -> Tensor:
+    """The logarithm to base 10, elementwise.
+
+    >>> import gradx
+    >>> gradx.log10(gradx.tensor([1000.0]))
+    tensor([3.])
+    """
+
+
+@samples(S(T(3, 4, low=-0.8)), S(T(low=-0.8)))
+@op(promote="float", input=lambda g, input: g / (input + 1))
+def log1p(input: Tensor) -> Tensor:
+    """`log(1 + input)`, exact near 0.
+
+    >>> import gradx
+    >>> gradx.log1p(gradx.tensor([1e-10]))
+    tensor([1.0000e-10])
+    """
+
+
+@samples(*POSITIVE)
+@op(promote="float", input=lambda g, out: g / (2 * out))
+def sqrt(input: Tensor) -> Tensor:
+    """The square root, elementwise; its gradient at 0 is inf.
+
+    >>> import gradx
+    >>> gradx.sqrt(gradx.tensor([4.0, 2.0]))
+    tensor([2.0000, 1.4142])
+    """
+
+
+@samples(*POSITIVE)
+@op(promote="float", input=lambda g, out: -0.5 * g * (out * out * out))
+def rsqrt(input: Tensor) -> Tensor:
+    """`1 / sqrt(input)`, elementwise.
+
+    >>> import gradx
+    >>> gradx.rsqrt(gradx.tensor([4.0]))
+    tensor([0.5000])
+    """
+
+
+@samples(*UNARY)
+@op(name="PowBackward0", input=lambda g, input: g * (2 * input))
+def square(input: Tensor) -> Tensor:
+    """`input * input`, elementwise.
+
+    >>> import gradx
+    >>> gradx.square(gradx.tensor([-3.0]))
+    tensor([9.])
+    """
+
+
+# ---- trigonometric and hyperbolic ------------------------------------------------------------------------------------------
+
+
+@samples(*UNARY)
+@op(promote="float", input=lambda g, input: g * cos(input))
+def sin(input: Tensor) -> Tensor:
+    """The sine of each element, in radians.
+
+    >>> import gradx
+    >>> gradx.sin(gradx.tensor([0.0, 1.0]))
+    tensor([0.0000, 0.8415])
+    """
+
+
+@samples(*UNARY)
+@op(promote="float", input=lambda g, input: -g * sin(input))
+def cos(input: Tensor) -> Tensor:
+    """The cosine of each element, in radians.
+
+    >>> import gradx
+    >>> gradx.cos(gradx.tensor([0.0, 1.0]))
+    tensor([1.0000, 0.5403])
+    """
+
+
+@samples(S(T(3, 4, low=-1.2, high=1.2)))
+@op(promote="float", input=lambda g, out: g * (1 + out * out))
+def tan(input: Tensor) -> Tensor:
+    """The tangent of each element, in radians."""

@@ -1,0 +1,108 @@
+"""Matrix products."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from gradx import dtypes
+from gradx.op import op
+from gradx.ops.reduce import _sum
+from gradx.ops.shape import transpose, unsqueeze
+from gradx.samples import S, T, samples
+
+if TYPE_CHECKING:
+    from gradx.tensor import Tensor
+
+
+@op(
+    name="MmBackward0",
+    input=lambda g, mat2: _mm(g, transpose(mat2, -1, -2)),
+    mat2=lambda g, input: _mm(transpose(input, -1, -2), g),
+)
+def _mm(input: Tensor, mat2: Tensor) -> Tensor:
+    """The product of matrices, whose leading dimensions broadcast."""
+
+
+@samples(
+    S(T(2, 3), T(3, 4)),
+    S(T(3), T(3)),
+    S(T(2, 3), T(3)),
+    S(T(3), T(3, 4)),
+    S(T(2, 2, 3), T(3, 4)),
+    S(T(2, 1, 2, 3), T(3, 3, 2)),
+)
+def matmul(input: Tensor, other: Tensor) -> Tensor:
+    """The matrix product: of vectors, matrices, and, with broadcasting, stacks of matrices.
+
+    Raises:
+        RuntimeError: a shape has no dimension, the shapes do not fit, or the dtypes differ.
+
+    >>> import gradx
+    >>> gradx.tensor([[1.0, 2.0]]) @ gradx.tensor([3.0, 4.0])
+    tensor([11.])
+    """
+    a, b = tuple(input.shape), tuple(other.shape)
+    if not a or not b:
+        raise RuntimeError(
+            f"both arguments to matmul need to be at least 1D, but they are {len(a)}D and {len(b)}D"
+        )
+    if a[-1] != b[-2 if len(b) > 1 else 0]:
+        raise RuntimeError(_misfit(a, b))
+    if input.array.dtype != other.array.dtype:
+        first, second = (dtypes.of_numpy(t.array.dtype) for t in (input, other))
+        raise RuntimeError(
+            f"expected m1 and m2 to have the same dtype, but got: {first} != {second}. "
+            "Matrix products do not promote: convert one with .to(dtype)."
+        )
+    if len(a) == len(b) == 1:
+        return _sum(input * other, (0,), False)
+    result = _mm(unsqueeze(input, 0) if len(a) == 1 else input, unsqueeze(other, 1) if len(b) == 1 else other)
+    if len(a) == 1:
+        return result.squeeze(-2)
+    return result.squeeze(-1) if len(b) == 1 else result
+
+
+def _misfit(a: Any, b: Any) -> str:
+    if len(a) == len(b) == 1:
+        return f"inconsistent tensor size, expected tensor [{a[0]}] and src [{b[0]}] to have the same number of elements"
+    if len(b) == 1:
+        return f"size mismatch, got input ({a[-2]}), mat ({a[-2]}x{a[-1]}), vec ({b[0]})"
+    if len(a) == 1:
+        return f"size mismatch, got input (1), mat (1x{a[0]}), vec ({b[-2]})"
+    rows = 1
+    for n in a[:-1]:
+        rows *= n
+    return f"mat1 and mat2 shapes cannot be multiplied ({rows}x{a[-1]} and {b[-2]}x{b[-1]})"
+
+
+@samples(S(T(2, 3), T(3, 4)))
+def mm(input: Tensor, mat2: Tensor) -> Tensor:
+    """The product of two matrices."""
+    if len(input.shape) != 2 or len(mat2.shape) != 2:
+        raise RuntimeError("self must be a matrix" if len(input.shape) != 2 else "mat2 must be a matrix")
+    return matmul(input, mat2)
+
+
+@samples(S(T(3), T(3)))
+def dot(input: Tensor, tensor: Tensor) -> Tensor:
+    """The sum of products of two vectors."""
+    if len(input.shape) != 1 or len(tensor.shape) != 1:
+        raise RuntimeError(
+            f"1D tensors expected, but got {len(input.shape)}D and {len(tensor.shape)}D tensors"
+        )
+    return matmul(input, tensor)
+
+
+@samples(S(T(2, 3, 4), T(2, 4, 2)))
+def bmm(input: Tensor, mat2: Tensor) -> Tensor:
+    """The products of two stacks of matrices, pair by pair."""
+    if len(input.shape) != 3 or len(mat2.shape) != 3:
+        raise RuntimeError(f"batch{1 if len(input.shape) != 3 else 2} must be a 3D tensor")
+    return matmul(input, mat2)
+
+
+@samples(S(T(4), T(2, 3), T(3, 4)), S(T(2, 4), T(2, 3), T(3, 4), beta=0.5, alpha=2.0))
+def addmm(input: Tensor, mat1: Tensor, mat2: Tensor, *, beta: float = 1, alpha: float = 1) -> Tensor:
+    """`beta * input + alpha * (mat1 @ mat2)`."""
+    product = mm(mat1, mat2)
+    return (input if beta == 1 else beta * input) + (product if alpha == 1 else alpha * product)

@@ -1,0 +1,45 @@
+"""Operations that keep the elements and change how or where they are held: casts, copies, moves between devices."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from gradx.device import device
+from gradx.op import op
+from gradx.samples import UNARY, samples
+
+if TYPE_CHECKING:
+    from gradx.tensor import Tensor
+
+
+@op(name="ToCopyBackward0", input=lambda g: g)  # the engine casts a gradient to the dtype of what it belongs to
+def cast(input: Tensor, dtype: np.dtype[Any]) -> Tensor:
+    """`input` with its elements converted to a floating-point or complex `dtype`."""
+
+
+@op()
+def cast_discrete(input: Tensor, dtype: np.dtype[Any]) -> Tensor:
+    """`input` with its elements converted to integers or truth values, which have no gradient."""
+
+
+@samples(*UNARY)
+@op(input=lambda g: g)
+def clone(input: Tensor) -> Tensor:
+    """A copy of `input` in memory of its own, through which gradients flow.
+
+    >>> import gradx
+    >>> gradx.tensor([1.0], requires_grad=True).clone()
+    tensor([1.], grad_fn=<CloneBackward0>)
+    """
+
+
+@op(view=True, input=lambda g: g)
+def alias(input: Tensor) -> Tensor:
+    """Another tensor over the same memory."""
+
+
+@op(name="ToCopyBackward0", input=lambda g, source, target: move(g, target, source))
+def move(input: Tensor, source: device, target: device) -> Tensor:
+    """A copy of `input`, which is on `source`, on the device `target`. The one operation that crosses devices."""

@@ -1,0 +1,86 @@
+"""Running one sample call on gradx and on torch."""
+
+from __future__ import annotations
+
+import operator
+import zlib
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+
+import gradx
+from gradx.samples import TABLE, Entry, S, T
+
+CASES = [(name, i) for name, entry in TABLE.items() for i in range(len(entry.samples))]
+DIFFERENTIABLE = [(name, i) for name, i in CASES if TABLE[name].differentiable]
+
+
+def arrays_for(name: str, i: int, dtype: Any) -> list[np.ndarray]:
+    """The elements of the tensor inputs of a sample call, always the same."""
+    random = np.random.default_rng(zlib.crc32(f"{name} {i}".encode()))
+    return [t.array(random, dtype) for t in TABLE[name].samples[i].tensors()]
+
+
+def arguments(sample: S, tensors: list[Any]) -> list[Any]:
+    """The positional arguments of a sample call, with `tensors` in the places of its tensor inputs."""
+    given = iter(tensors)
+
+    def fill(arg: Any) -> Any:
+        if isinstance(arg, list):
+            return [fill(item) for item in arg]
+        return next(given) if isinstance(arg, T) else arg
+
+    return [fill(arg) for arg in sample.args]
+
+
+def oracle(entry: Entry) -> Callable[..., Any]:
+    """Torch's function of the same name."""
+    path = entry.oracle if hasattr(torch, entry.oracle.split(".")[0]) else f"Tensor.{entry.oracle}"
+    return operator.attrgetter(path)(torch)
+
+
+def leaves(sample: S, arrays: list[np.ndarray], make: Callable[..., Any]) -> tuple[list[Any], list[Any]]:
+    """All tensor inputs, and those of them to differentiate."""
+    tensors = [
+        make(a, t.grad and a.dtype.kind == "f") for a, t in zip(arrays, sample.tensors(), strict=True)
+    ]
+    return tensors, [x for x in tensors if x.requires_grad]
+
+
+def gradx_leaf(device: str) -> Callable[..., gradx.Tensor]:
+    return lambda a, grad: gradx.tensor(a, device=device, requires_grad=grad)
+
+
+def torch_leaf(a: np.ndarray, grad: bool) -> torch.Tensor:
+    return torch.tensor(a, requires_grad=grad)
+
+
+def first(result: Any) -> Any:
+    """The differentiable output."""
+    return result[0] if isinstance(result, tuple) else result
+
+
+def outputs(result: Any) -> list[Any]:
+    return list(result) if isinstance(result, tuple) else [result]
+
+
+def host(t: Any) -> np.ndarray:
+    """The elements of a gradx or torch tensor as a NumPy array."""
+    return t.detach().cpu().numpy()
+
+
+def gradients(module: Any, entry_call: Callable[[], Any], wanted: list[Any]) -> list[Any]:
+    """First and second gradients: of the output weighted by itself's cosine, then of the sum of their squares.
+
+    The weights make every output count differently, and the second gradient passes through every rule once more.
+    """
+    out = first(entry_call())
+    weights = module.cos(module.arange(out.numel(), dtype=out.dtype, device=out.device)).reshape(out.shape)
+    found = module.autograd.grad(out, wanted, weights, create_graph=True, allow_unused=True)
+    total = sum((g * g * 0.5).sum() + (g.sin()).sum() for g in found if g is not None and g.requires_grad)
+    if isinstance(total, int):
+        return [*found, *[None] * len(wanted)]
+    second = module.autograd.grad(total, wanted, allow_unused=True)
+    return [*found, *second]

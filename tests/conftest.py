@@ -1,0 +1,49 @@
+"""Devices for the tests: the CPU, and CUDA where a device is visible."""
+
+from __future__ import annotations
+
+import warnings
+
+import pytest
+
+import gradx
+from gradx.backends.cuda_status import diagnose
+
+DEVICES = ["cpu", pytest.param("cuda", marks=pytest.mark.cuda)]
+
+
+@pytest.fixture(params=DEVICES)
+def device(request: pytest.FixtureRequest) -> str:
+    """Each device in turn."""
+    return request.param
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    if item.get_closest_marker("cuda") and not diagnose().usable:
+        pytest.skip(f"no usable CUDA device: {diagnose().cause}")
+
+
+@pytest.fixture(autouse=True)
+def _restore():
+    """Leave no default behind."""
+    yield
+    gradx.set_default_dtype(gradx.float32)
+    gradx.set_default_device(None)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        gradx.set_device_fallback("warn")
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Say so when no test saw a CUDA device: a green run then says nothing about CUDA."""
+    ran = sum(
+        "cuda" in report.keywords
+        for kind in ("passed", "failed", "error")
+        for report in terminalreporter.stats.get(kind, [])
+        if hasattr(report, "keywords")
+    )
+    skipped = sum("cuda" in report.keywords for report in terminalreporter.stats.get("skipped", []))
+    if skipped and not ran:
+        terminalreporter.write_line(
+            f"All {skipped} CUDA tests were skipped: {diagnose().cause} This run says nothing about CUDA.", yellow=True
+        )
