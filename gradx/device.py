@@ -19,11 +19,9 @@ class device:
     index: int | None
 
     def __init__(self, spec: device | str | int, index: int | None = None) -> None:
-        if isinstance(spec, device):
-            spec, index = spec.type, spec.index
-        elif isinstance(spec, int):
+        if isinstance(spec, int):
             spec, index = "cuda", spec
-        name, colon, number = spec.partition(":")
+        name, colon, number = str(spec).partition(":")
         if not name.isidentifier() or (colon and not number.isdecimal()):
             raise RuntimeError(f"Invalid device string: '{spec}'")
         if colon:

@@ -17,18 +17,18 @@ from gradx.ops.constant import zeros_like
 from gradx.tape import Edge, Node, Variable
 
 if TYPE_CHECKING:
-    from typing_extensions import Self
+    from typing import Self
 
 
 class CopySlices(Node):
     """A base after one of its views was overwritten: two inputs, the base as it was and the view's new elements."""
 
-    __slots__ = ("replay",)
+    __slots__ = ("steps",)
 
-    def __init__(self, base: Variable, value: Variable, replay: Callable[[Any], Any]) -> None:
+    def __init__(self, base: Variable, value: Variable, steps: tape.Steps) -> None:
         edges = tuple(tape.edge_of(t) if t.needs_grad else None for t in (base, value))
         super().__init__(edges, ((base.array.shape, base.array.dtype, type(base.array)),))
-        self.replay = replay
+        self.steps = steps
 
     def backward(self, grads: list[Any], wanted: Callable[[Edge], bool], graph: bool) -> list[Any]:
         g = grads[0]
@@ -37,9 +37,9 @@ class CopySlices(Node):
         if to_base is not None and wanted(to_base):
             array = g.array if graph else g
             mask = backend_of(array).ones_like(array)
-            self.replay(mask)[...] = 0
+            tape.replay(self.steps, mask)[...] = 0
             kept = select.where(tape.tensor_type(mask != 0) if graph else mask != 0, g, 0)
-        return [kept, self.replay(g) if to_value is not None and wanted(to_value) else None]
+        return [kept, tape.replay(self.steps, g) if to_value is not None and wanted(to_value) else None]
 
 
 def check_writable(variable: Variable) -> None:
@@ -71,9 +71,7 @@ def overwrite(variable: Variable, result: Any) -> None:
     """
     array, new = variable.array, result.array
     if new.shape != array.shape:
-        raise RuntimeError(
-            f"output with shape {list(array.shape)} doesn't match the broadcast shape {list(new.shape)}"
-        )
+        raise RuntimeError(f"output with shape {list(array.shape)} doesn't match the broadcast shape {list(new.shape)}")
     if "biufc".index(new.dtype.kind) > "biufc".index(array.dtype.kind) and (
         new.dtype.kind not in "iu" or array.dtype.kind == "b"
     ):
@@ -90,7 +88,7 @@ def overwrite(variable: Variable, result: Any) -> None:
         if result.needs_grad and result.node is None:  # the result is itself a leaf, as in copy_
             tape.attach(variable, *tape.edge_of(elementwise._add(result, 0)))
     elif view.base.needs_grad or result.needs_grad:
-        tape.attach(view.base, CopySlices(view.base, result, view.replay))
+        tape.attach(view.base, CopySlices(view.base, result, view.steps))
         view.seen[0] = -1
         tape.refresh(variable)
 
@@ -121,8 +119,7 @@ def _fill(input: Any, value: Any) -> Any:
     filled = zeros_like(input)
     if isinstance(value, Variable) and value.array.ndim:
         raise RuntimeError(
-            "fill_ only supports 0-dimension value tensor but got tensor with "
-            f"{value.array.ndim} dimensions."
+            f"fill_ only supports 0-dimension value tensor but got tensor with {value.array.ndim} dimensions."
         )
     return select.where(zeros_like(filled) == 0, value, filled)  # type: ignore[arg-type]
 
@@ -159,9 +156,7 @@ class InplaceMethods(Variable):
             elementwise.log1p,
         ),
     )
-    relu_, tanh_, sigmoid_, clamp_ = map(
-        _inplace, (activation.relu, activation.tanh, activation.sigmoid, select.clamp)
-    )
+    relu_, tanh_, sigmoid_, clamp_ = map(_inplace, (activation.relu, activation.tanh, activation.sigmoid, select.clamp))
     fill_, copy_ = _inplace(_fill), _inplace(_copy)
     __iadd__, __isub__, __imul__, __itruediv__, __ipow__ = add_, sub_, mul_, div_, pow_
 

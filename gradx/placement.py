@@ -87,5 +87,7 @@ def _fall_back(where: device, why: str) -> device:
         raise RuntimeError(f"Device {where} is not usable. {why}")
     if policy == "warn" and not _Settings.warned:
         _Settings.warned = True
-        warnings.warn(f"Device {where} is not usable, so the CPU is used instead. {why}", DeviceFallbackWarning, stacklevel=4)
+        warnings.warn(
+            f"Device {where} is not usable, so the CPU is used instead. {why}", DeviceFallbackWarning, stacklevel=4
+        )
     return device("cpu")

@@ -120,18 +120,21 @@ class enable_grad(_Block):
 # ---- variables -----------------------------------------------------------------------------------------------------------
 
 
+Steps = tuple[tuple[Callable[..., Any], tuple[Any, ...]], ...]  # operations, each with its parameters
+
+
 class View(NamedTuple):
     """How a tensor shares another's memory, so that an in-place change of either reaches the other's history."""
 
     base: Variable
-    replay: Callable[[Any], Any]  # the view again, of any array or tensor shaped like the base
+    steps: Steps  # how the view is taken, of any array or tensor shaped like the base
     seen: list[int]  # the version of the shared memory for which the view's node holds
 
 
 class Variable:
     """An array and its place on the tape. This is all of a tensor's state; `gradx.Tensor` adds what it can do."""
 
-    __slots__ = ("__weakref__", "_accumulator", "_grad", "array", "needs_grad", "node", "output_nr", "_view", "version")
+    __slots__ = ("__weakref__", "_accumulator", "_grad", "_view", "array", "needs_grad", "node", "output_nr", "version")
 
     array: Array
     node: Node | None
@@ -150,6 +153,13 @@ class Variable:
         self._accumulator = None
 
 
+def replay(steps: Steps, x: Any) -> Any:
+    """The view that `steps` take, of `x`."""
+    for operation, params in steps:
+        x = operation(x, *params)
+    return x
+
+
 tensor_type: type[Variable] = Variable  # `gradx.tensor` puts its class here: ops make tensors without importing it
 
 
@@ -161,7 +171,7 @@ def refresh(variable: Variable) -> None:
     view.seen[0] = variable.version[0]
     if view.base.needs_grad:
         with enable_grad():
-            again = view.replay(view.base)
+            again = replay(view.steps, view.base)
         variable.node, variable.output_nr, variable.needs_grad = again.node, again.output_nr, True
 
 

@@ -8,15 +8,15 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from gradx import dtypes, engine, printing, tape
-from gradx.backends import Array, backend_for, backend_of
+from gradx import dtypes, printing, tape
+from gradx.backends import Array, backend_of
 from gradx.device import device
 from gradx.inplace import InplaceMethods
 from gradx.methods import OpMethods
 from gradx.ops import join, transfer
 from gradx.ops.shape import permute
 from gradx.placement import resolve
-from gradx.tape import Node, Variable
+from gradx.tape import Node
 
 
 class Size(tuple[int, ...]):
@@ -154,7 +154,9 @@ class Tensor(OpMethods, InplaceMethods):
                 f"{self.dtype}: convert it with .to(gradx.float32) first."
             )
         if requires_grad and self.dtype.is_complex:
-            raise NotImplementedError("gradients of complex tensors are not supported yet. Use the real and imaginary parts.")
+            raise NotImplementedError(
+                "gradients of complex tensors are not supported yet. Use the real and imaginary parts."
+            )
         if not requires_grad and self.node is not None:
             raise RuntimeError(
                 "you can only change requires_grad flags of leaf variables. If you want to use a computed variable in a "
@@ -183,7 +185,9 @@ class Tensor(OpMethods, InplaceMethods):
     def grad(self, value: Tensor | None) -> None:
         if value is not None:
             if not isinstance(value, Tensor):
-                raise TypeError(f"assigned grad expected to be a Tensor or None but got grad of type {type(value).__name__}")
+                raise TypeError(
+                    f"assigned grad expected to be a Tensor or None but got grad of type {type(value).__name__}"
+                )
             if value is self:
                 raise RuntimeError("can't assign Variable as its own grad")
             if value.dtype is not self.dtype:
@@ -196,7 +200,9 @@ class Tensor(OpMethods, InplaceMethods):
                     f"assigned grad has data located on a different device: {value.device}, while the tensor is on {self.device}"
                 )
             if value.shape != self.shape:
-                raise RuntimeError(f"assigned grad has data of a different size: {list(value.shape)} instead of {list(self.shape)}")
+                raise RuntimeError(
+                    f"assigned grad has data of a different size: {list(value.shape)} instead of {list(self.shape)}"
+                )
         self._grad = value
 
     @grad.deleter

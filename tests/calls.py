@@ -43,9 +43,7 @@ def oracle(entry: Entry) -> Callable[..., Any]:
 
 def leaves(sample: S, arrays: list[np.ndarray], make: Callable[..., Any]) -> tuple[list[Any], list[Any]]:
     """All tensor inputs, and those of them to differentiate."""
-    tensors = [
-        make(a, t.grad and a.dtype.kind == "f") for a, t in zip(arrays, sample.tensors(), strict=True)
-    ]
+    tensors = [make(a, t.grad and a.dtype.kind == "f") for a, t in zip(arrays, sample.tensors(), strict=True)]
     return tensors, [x for x in tensors if x.requires_grad]
 
 
@@ -68,7 +66,7 @@ def outputs(result: Any) -> list[Any]:
 
 def host(t: Any) -> np.ndarray:
     """The elements of a gradx or torch tensor as a NumPy array."""
-    return t.detach().cpu().numpy()
+    return t.detach().cpu().numpy(force=True)  # torch's lazy zeros refuse otherwise
 
 
 def gradients(module: Any, entry_call: Callable[[], Any], wanted: list[Any]) -> list[Any]:

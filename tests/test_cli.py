@@ -28,8 +28,8 @@ class Diagnosis:
     """A machine without a GPU."""
 
     usable = False
-    cause = "there is no driver"
-    fix = "install one"
+    cause = "There is no driver."
+    fix = "Install one."
 
 
 @pytest.fixture
@@ -47,9 +47,7 @@ def run(*argv: str) -> int:
 
 
 def test_module_is_runnable() -> None:
-    done = subprocess.run(
-        [sys.executable, "-m", "gradx", "--version"], capture_output=True, text=True, check=True
-    )
+    done = subprocess.run([sys.executable, "-m", "gradx", "--version"], capture_output=True, text=True, check=True)
     assert done.stdout == f"gradx {gradx.__version__}\n"
 
 
@@ -127,9 +125,7 @@ class FakeClock:
 def test_measure_gives_the_median_and_spread_of_batches() -> None:
     clock = FakeClock()
     # The first two calls are the warm-up.
-    [timing] = measure(
-        [clock.task(9.0, 9.0, 1.0, 2.0, 3.0, 4.0, 9.0)], clock, Effort(batches=5, batch_seconds=0.5)
-    )
+    [timing] = measure([clock.task(9.0, 9.0, 1.0, 2.0, 3.0, 4.0, 9.0)], clock, Effort(batches=5, batch_seconds=0.5))
     assert timing == Timing(median=3.0, iqr=2.0, batches=5, calls_per_batch=1)
 
 
@@ -144,9 +140,7 @@ def test_measure_fills_a_batch_and_keeps_functions_apart() -> None:
 def test_copy_bandwidth_counts_bytes_read_and_written() -> None:
     ticks = iter(range(1000))
     # Every reading of this clock is a second later: a batch takes one second, whatever it does.
-    assert copy_bandwidth("cpu", lambda: float(next(ticks)), EFFORT, nbytes=1 << 20) == pytest.approx(
-        2 * 2**20 / 1e9
-    )
+    assert copy_bandwidth("cpu", lambda: float(next(ticks)), EFFORT, nbytes=1 << 20) == pytest.approx(2 * 2**20 / 1e9)
 
 
 @pytest.mark.cuda
@@ -237,13 +231,11 @@ def test_bench_json_has_the_figures_of_the_table(
             assert ours["gb_per_s"] is None
 
 
-def test_bench_on_cuda_without_a_gpu_fails_in_one_sentence(
-    no_gpu: None, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_bench_on_cuda_without_a_gpu_fails_in_one_sentence(no_gpu: None, capsys: pytest.CaptureFixture[str]) -> None:
     assert run("bench", "--device", "cuda") == 1
     captured = capsys.readouterr()
     assert captured.out == ""
-    assert captured.err == "No GPU is used, because there is no driver; to use one: install one.\n"
+    assert captured.err == "No GPU is used: There is no driver. Install one.\n"
 
 
 @pytest.mark.cuda
@@ -274,7 +266,7 @@ def test_demo_learns_draws_and_compares(
     assert found is not None
     assert float(found[1]) >= 95
     assert picture.read_bytes().startswith(b"\x89PNG")
-    assert "No GPU is used, because there is no driver" in out
+    assert "No GPU is used: There is no driver.\n" in out
     assert "cuda" not in out
     assert all(name in out for name in ("mul", "sum", "softmax", "mse_loss"))
 

@@ -72,7 +72,7 @@ def test_cupy_missing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delitem(sys.modules, "cupy", raising=False)
     result = cuda_status.diagnose()
     assert not result.usable
-    assert result.cause == "CuPy is not installed"
+    assert result.cause == "CuPy is not installed."
     assert "pip install 'gradx[cuda13]'" in result.fix
 
 
@@ -103,14 +103,12 @@ def test_one_package_beside_unrelated_ones(monkeypatch: pytest.MonkeyPatch, tmp_
         ("raise OSError", "OSError"),
     ],
 )
-def test_import_fails(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: pathlib.Path, source: str, reason: str
-) -> None:
+def test_import_fails(monkeypatch: pytest.MonkeyPatch, tmp_path: pathlib.Path, source: str, reason: str) -> None:
     monkeypatch.delitem(sys.modules, "cupy", raising=False)
     (tmp_path / "cupy.py").write_text(source)
     result = cuda_status.diagnose()
     assert not result.usable
-    assert result.cause == f"CuPy is installed but cannot be imported ({reason})"
+    assert result.cause == f"CuPy is installed but cannot be imported ({reason})."
     assert "pip uninstall" in result.fix
 
 
@@ -126,14 +124,14 @@ def test_no_compiler(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize(
     ("cuda", "cause", "fix"),
     [
-        (FakeCuda(driver=0), "there is no NVIDIA driver", "install the driver"),
-        (FakeCuda(driver=12040), "it is for CUDA 12.4, CuPy for 13.2", "gradx[cuda12]"),
-        (FakeCuda(devices=FakeError(35)), "driver is too old", "update the driver"),
+        (FakeCuda(driver=0), "There is no NVIDIA driver.", "Install the driver"),
+        (FakeCuda(driver=12040), "it is for CUDA 12.4, CuPy for 13.2.", "gradx[cuda12]"),
+        (FakeCuda(devices=FakeError(35)), "driver is too old", "Update the driver"),
         (FakeCuda(devices=FakeError(100)), "shows no CUDA device", "CUDA_VISIBLE_DEVICES"),
         (FakeCuda(devices=0), "shows no CUDA device", "nvidia-smi"),
         (
             FakeCuda(devices=FakeError(999)),
-            "the CUDA driver fails (FakeError: cudaError: number 999)",
+            "The CUDA driver fails (FakeError: cudaError: number 999).",
             "nvidia-smi",
         ),
     ],

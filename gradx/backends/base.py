@@ -111,7 +111,9 @@ class Backend:
 
     def arange(self, start: float, step: float, count: int, dtype: np.dtype[Any], where: device) -> Array:
         """`start + step * i` for `count` indices i, computed in the target precision's widest form."""
-        wide = self.xp.int64 if dtype.kind in "iu" and all(isinstance(v, int) for v in (start, step)) else self.xp.float64
+        wide = (
+            self.xp.int64 if dtype.kind in "iu" and all(isinstance(v, int) for v in (start, step)) else self.xp.float64
+        )
         return (start + self.xp.arange(count, dtype=wide) * step).astype(dtype)
 
     def zeros_like(self, x: Array) -> Array:

@@ -1,4 +1,4 @@
-"""Fused CUDA kernels for float16, float32 and float64: softmax, mse_loss, their gradients, and reductions.
+"""Fused CUDA kernels for float16, float32 and float64: softmax, mse_loss, reductions and others.
 
 Imported by the CuPy backend only, since it imports CuPy. Functions take and return arrays of the current
 device, launch on the current stream, and neither synchronise nor copy between host and device. float16 is
@@ -20,6 +20,7 @@ Dims = tuple[int, ...]
 # By dtype.char: the CUDA type of elements, and the dtype in which they are computed.
 _TYPE: Final = {"e": "__half", "f": "float", "d": "double"}
 _ACCUMULATOR: Final = {"e": "f", "f": "f", "d": "d"}
+DTYPES: Final = frozenset(_TYPE)
 _MAX_BLOCKS: Final = 2**31 - 1  # of a grid's first dimension
 _SHARE: Final = 16384  # elements of a slice for one team, where a long slice is split among several
 
@@ -223,21 +224,47 @@ def logsumexp(x: cupy.ndarray, dim: Dims, keepdim: bool) -> cupy.ndarray:
     return out
 
 
+# ---- elementwise -------------------------------------------------------------------------------------------
+
+# Inputs and the result, by the backend's name of the kernel. `Wide` is float for float16, else T.
+_ELEMENTWISE: Final = {
+    "rsqrt": ("T x", "rsqrt(Wide(x))"),
+    "sigmoid": ("T x", "1 / (1 + exp(-Wide(x)))"),
+    "sigmoid_backward": ("T g, T y", "Wide(g) * (1 - Wide(y)) * Wide(y)"),
+    "tanh_backward": ("T g, T y", "Wide(g) * (1 - Wide(y) * Wide(y))"),
+    "threshold_backward": ("T g, T y", "y <= T(0) ? T(0) : g"),
+    "clamp": ("T x, T low, T high", "clamp(x, low, high)"),
+    "squared_difference": ("T x, T y", "square(Wide(x) - Wide(y))"),
+    "squared_difference_backward": (
+        "T g, T x, T y, float64 scale",
+        "Wide(scale) * (Wide(x) - Wide(y)) * Wide(g)",
+    ),
+}
+
+_PREAMBLE: Final = """
+template <typename T> __device__ T square(T x) { return x * x; }
+// As torch: a NaN among the three wins, and `high` wins over `low`.
+template <typename T> __device__ T clamp(T x, T low, T high) {
+    const T y = x >= low || x != x ? x : low;
+    return y <= high || y != y ? y : high;
+}
+"""
+
+
+@functools.cache
+def _elementwise_kernel(name: str, char: str) -> Any:
+    inputs, expression = _ELEMENTWISE[name]
+    wide = _TYPE[_ACCUMULATOR[char]] if char in DTYPES else "T"
+    body = f"typedef {wide} Wide; out = {expression}"
+    return cupy.ElementwiseKernel(inputs, "T out", body, f"gradx_{name}", preamble=_PREAMBLE)
+
+
+def elementwise(name: str, x: cupy.ndarray, *others: Any) -> cupy.ndarray:
+    """The elementwise kernel `name` on arrays that broadcast, or Python numbers after the first; one launch."""
+    return _elementwise_kernel(name, x.dtype.char)(x, *others)
+
+
 # ---- mse_loss ----------------------------------------------------------------------------------------------
-
-
-@functools.cache
-def _squared_difference(char: str) -> Any:
-    a = _TYPE[_ACCUMULATOR[char]]
-    body = f"const {a} difference = ({a})x - ({a})y; out = difference * difference;"
-    return cupy.ElementwiseKernel("T x, T y", "T out", body, "gradx_mse_loss")
-
-
-@functools.cache
-def _mse_loss_backward(char: str) -> Any:
-    a = _TYPE[_ACCUMULATOR[char]]
-    body = f"grad = ({a})scale * (({a})x - ({a})y) * ({a})g"
-    return cupy.ElementwiseKernel("T g, T x, T y, float64 scale", "T grad", body, "gradx_mse_loss_backward")
 
 
 def mse_loss(input: cupy.ndarray, target: cupy.ndarray, reduction: str) -> cupy.ndarray:
@@ -246,7 +273,7 @@ def mse_loss(input: cupy.ndarray, target: cupy.ndarray, reduction: str) -> cupy.
     One launch; two for a mean or sum over many elements.
     """
     if reduction == "none":
-        return _squared_difference(input.dtype.char)(input, target)
+        return elementwise("squared_difference", input, target)
     out = cupy.empty((), input.dtype)
     layout = _Layout(cupy.ascontiguousarray(input), 1, input.size, 1)
     divisor = input.size if reduction == "mean" else 1
@@ -254,12 +281,55 @@ def mse_loss(input: cupy.ndarray, target: cupy.ndarray, reduction: str) -> cupy.
     return out
 
 
-def mse_loss_backward(
-    g: cupy.ndarray, input: cupy.ndarray, target: cupy.ndarray, reduction: str
-) -> cupy.ndarray:
+def mse_loss_backward(g: cupy.ndarray, input: cupy.ndarray, target: cupy.ndarray, reduction: str) -> cupy.ndarray:
     """The gradient of `input`: 2 (input - target) g, over the number of elements for "mean"; one launch.
 
     `g` has no dimensions for "mean" and "sum", and the shape of `input` for "none".
     """
     scale = 2.0 / input.size if reduction == "mean" and input.size else 2.0
-    return _mse_loss_backward(input.dtype.char)(g, input, target, scale)
+    return elementwise("squared_difference_backward", g, input, target, scale)
+
+
+# ---- gather and scatter ------------------------------------------------------------------------------------
+
+_LOCATE: Final = """
+ptrdiff_t at[_ind.ndim];
+for (int d = 0; d < _ind.ndim; ++d) at[d] = _ind.get()[d];
+at[dim] = place;
+const bool inside = 0 <= place && place < array.shape()[dim];
+"""
+
+
+@functools.cache
+def _gather_kernel() -> Any:
+    body = _LOCATE + "out = inside ? array[at] : T(missing)"
+    inputs = "raw T array, int64 place, int64 dim, float64 missing"
+    return cupy.ElementwiseKernel(inputs, "T out", body, "gradx_gather", reduce_dims=False)
+
+
+@functools.cache
+def _scatter_add_kernel() -> Any:
+    body = _LOCATE + "if (inside) atomicAdd(&array[at], x)"
+    inputs = "T x, int64 place, int64 dim"
+    return cupy.ElementwiseKernel(inputs, "raw T array", body, "gradx_scatter_add", reduce_dims=False)
+
+
+def gather(x: cupy.ndarray, dim: int, index: cupy.ndarray) -> cupy.ndarray:
+    """The elements of `x` at `index` along `dim`, in the shape of `index`; one launch.
+
+    Checking the indices would have to wait for the device: one that is out of range gives NaN, or 0 for integers.
+    """
+    missing = float("nan") if x.dtype.kind in "fc" else 0.0
+    if x.ndim == 0:
+        return gather(x.reshape(1), 0, index.reshape(1)).reshape(())
+    out = cupy.empty(index.shape, x.dtype)
+    return _gather_kernel()(x, index, dim, missing, out)
+
+
+def scatter_add(x: cupy.ndarray, shape: Dims, dim: int, index: cupy.ndarray) -> cupy.ndarray:
+    """Zeros of `shape` to which `x` is added at `index` along `dim`; one launch. The order of additions varies."""
+    out = cupy.zeros(shape or 1, x.dtype)
+    if not shape:
+        x, index = x.reshape(1), index.reshape(1)
+    _scatter_add_kernel()(x, index, dim, out)
+    return out.reshape(shape)

@@ -12,12 +12,12 @@ from typing import Any, Final
 _CUPY_PACKAGE: Final = re.compile(r"cupy(-cuda\d+x?|-rocm[-\d]+)?")
 _INSUFFICIENT_DRIVER: Final = 35  # cudaErrorInsufficientDriver
 _NO_DEVICE: Final = 100  # cudaErrorNoDevice
-_INSTALL: Final = "pip install 'gradx[cuda13]' (or 'gradx[cuda12]' for a driver older than 580)"
+_INSTALL: Final = "pip install 'gradx[cuda13]', or 'gradx[cuda12]' for a driver older than 580."
 
 
 @dataclass(frozen=True)
 class Diagnosis:
-    """Whether CUDA is usable and, where it is not, the cause and the fix: a clause each, else empty."""
+    """Whether CUDA is usable and, where it is not, the cause and the fix: a sentence each, else empty."""
 
     usable: bool
     cause: str
@@ -49,8 +49,8 @@ def _check_packages() -> None:
     packages = sorted(name for name in normal if _CUPY_PACKAGE.fullmatch(name))
     if len(packages) > 1:
         raise _Unusable(
-            f"{len(packages)} CuPy packages are installed, which overwrite each other: {', '.join(packages)}",
-            f"remove them all (pip uninstall {' '.join(packages)}), then {_INSTALL}",
+            f"{len(packages)} CuPy packages are installed, which overwrite each other: {', '.join(packages)}.",
+            f"Remove them all (pip uninstall {' '.join(packages)}), then {_INSTALL}",
         )
 
 
@@ -59,10 +59,10 @@ def _import_cupy() -> Any:
         return importlib.import_module("cupy")
     except Exception as error:  # whatever goes wrong where CuPy loads its libraries, CUDA is not usable
         if isinstance(error, ModuleNotFoundError) and error.name == "cupy":
-            raise _Unusable("CuPy is not installed", _INSTALL) from None
+            raise _Unusable("CuPy is not installed.", f"Install it: {_INSTALL}") from None
         raise _Unusable(
-            f"CuPy is installed but cannot be imported ({_describe(error)})",
-            f"remove that CuPy package (pip uninstall), then {_INSTALL}",
+            f"CuPy is installed but cannot be imported ({_describe(error)}).",
+            f"Remove that CuPy package (pip uninstall), then {_INSTALL}",
         ) from None
 
 
@@ -73,22 +73,20 @@ def _check_driver(runtime: Any) -> None:
     except Exception as error:
         status = getattr(error, "status", -1)
         if status not in (_INSUFFICIENT_DRIVER, _NO_DEVICE):
-            fix = "check the driver with nvidia-smi"
-            raise _Unusable(f"the CUDA driver fails ({_describe(error)})", fix) from None
+            fix = "Check the driver with nvidia-smi."
+            raise _Unusable(f"The CUDA driver fails ({_describe(error)}).", fix) from None
     if driver == 0:
-        raise _Unusable(
-            "there is no NVIDIA driver", "install the driver of the GPU, then check it with nvidia-smi"
-        )
+        raise _Unusable("There is no NVIDIA driver.", "Install the driver of the GPU, then check it with nvidia-smi.")
     # Within a major version of CUDA, older drivers serve newer libraries.
     if status == _INSUFFICIENT_DRIVER or driver // 1000 < needed // 1000:
         raise _Unusable(
-            f"the NVIDIA driver is too old: it is for CUDA {_version(driver)}, CuPy for {_version(needed)}",
-            "update the driver, or replace the CuPy package by the driver's: "
-            f"pip install 'gradx[cuda{driver // 1000}]'",
+            f"The NVIDIA driver is too old: it is for CUDA {_version(driver)}, CuPy for {_version(needed)}.",
+            "Update the driver, or replace the CuPy package by the driver's: "
+            f"pip install 'gradx[cuda{driver // 1000}]'.",
         )
     if status == _NO_DEVICE:
-        fix = "check that nvidia-smi lists a GPU, and that CUDA_VISIBLE_DEVICES does not hide it"
-        raise _Unusable("the NVIDIA driver shows no CUDA device", fix)
+        fix = "Check that nvidia-smi lists a GPU, and that CUDA_VISIBLE_DEVICES does not hide it."
+        raise _Unusable("The NVIDIA driver shows no CUDA device.", fix)
 
 
 def _check_compiler(nvrtc: Any) -> None:
@@ -96,7 +94,9 @@ def _check_compiler(nvrtc: Any) -> None:
     try:
         nvrtc.getVersion()
     except Exception as error:
-        raise _Unusable(f"CuPy finds no NVRTC, CUDA's compiler ({_describe(error)})", _INSTALL) from None
+        raise _Unusable(
+            f"CuPy finds no NVRTC, CUDA's compiler ({_describe(error)}).", f"Install it: {_INSTALL}"
+        ) from None
 
 
 def _version(number: int) -> str:

@@ -6,13 +6,32 @@ import argparse
 import importlib.util
 import sys
 from collections.abc import Sequence
+from typing import Protocol
 
 import gradx
 from gradx.cli import bench, demo, info
 
 __all__ = ["main"]
 
-COMMANDS = {"demo": demo, "bench": bench, "info": info}
+
+class Command(Protocol):
+    """What the module of a command offers. The first line of its docstring is the command's summary."""
+
+    EXTRA: str  # the extra of gradx that brings what the command needs
+
+    def add_arguments(self, parser: argparse.ArgumentParser) -> None:
+        """Declare the options."""
+
+    def packages(self, arguments: argparse.Namespace) -> list[str]:
+        """The optional packages that a run with these options imports."""
+        ...
+
+    def run(self, arguments: argparse.Namespace) -> int:
+        """Do it, and return the exit code."""
+        ...
+
+
+COMMANDS: dict[str, Command] = {"demo": demo, "bench": bench, "info": info}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -36,9 +55,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = parser.parse_args(argv)
 
     command = COMMANDS[arguments.command]
-    missing = [
-        package for package in command.packages(arguments) if importlib.util.find_spec(package) is None
-    ]
+    missing = [package for package in command.packages(arguments) if importlib.util.find_spec(package) is None]
     if missing:
         hint = f"pip install 'gradx[{command.EXTRA}]'"
         print(f"gradx {arguments.command} needs {' and '.join(missing)}: {hint}", file=sys.stderr)

@@ -123,9 +123,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--vs", choices=["torch"], help="run it too, in turn with gradx, and give the ratio")
     parser.add_argument("--threads", type=int, metavar="N", help="torch's threads (one per core)")
     parser.add_argument("--kernels", type=_kernels, default=names, help=f"which, of {names}")
-    parser.add_argument(
-        "--sizes", type=_sizes, default=SIZES, help="rows x columns, such as 512x256,4096x1024"
-    )
+    parser.add_argument("--sizes", type=_sizes, default=SIZES, help="rows x columns, such as 512x256,4096x1024")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there too")
     parser.add_argument("--quick", action="store_true", help="fewer and shorter batches")
 
@@ -156,14 +154,13 @@ def devices_for(choice: str) -> list[str]:
     """The devices of this machine that `choice` ("cpu", "cuda", "all") names; if a GPU is missing, say so."""
     if choice == "cpu" or gradx.cuda.is_available():
         return ["cpu", "cuda"] if choice == "all" else [choice]
-    print(without_gpu(), file=sys.stderr)
+    print(without_gpu(), gradx.cuda.diagnose().fix, file=sys.stderr)
     return ["cpu"] if choice == "all" else []
 
 
 def without_gpu() -> str:
     """The sentence that says why there are no figures of a GPU."""
-    diagnosis = gradx.cuda.diagnose()
-    return f"No GPU is used, because {diagnosis.cause}; to use one: {diagnosis.fix}."
+    return f"No GPU is used: {gradx.cuda.diagnose().cause}"
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -172,9 +169,7 @@ def run(arguments: argparse.Namespace) -> int:
     if not devices:
         return 1
     effort = QUICK if arguments.quick else THOROUGH
-    plan = Plan(
-        devices, arguments.kernels, arguments.sizes, effort, rival=arguments.vs, threads=arguments.threads
-    )
+    plan = Plan(devices, arguments.kernels, arguments.sizes, effort, rival=arguments.vs, threads=arguments.threads)
     report = run_with_progress(plan)
     show(report)
     if arguments.json:

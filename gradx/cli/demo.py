@@ -50,9 +50,7 @@ def load_digits(device: str, seed: int) -> Digits:
     images, labels = load_digits(return_X_y=True)
     images = (images / 16).astype(np.float32)
     parts = train_test_split(images, labels, test_size=0.25, random_state=seed, stratify=labels)
-    train_images, test_images, train_labels, test_labels = (
-        gradx.tensor(part, device=device) for part in parts
-    )
+    train_images, test_images, train_labels, test_labels = (gradx.tensor(part, device=device) for part in parts)
     return Digits(train_images, train_labels, test_images, test_labels)
 
 
@@ -90,9 +88,7 @@ def step(digits: Digits, batch: Tensor, parameters: list[Tensor], velocities: li
     return loss.detach()
 
 
-def train(
-    digits: Digits, parameters: list[Tensor], epochs: int, seed: int, advance: Callable[[str], None]
-) -> History:
+def train(digits: Digits, parameters: list[Tensor], epochs: int, seed: int, advance: Callable[[str], None]) -> History:
     """Minimise the cross-entropy, changing `parameters` in place; after each epoch, tell `advance` of it."""
     history = History()
     rng = np.random.default_rng(seed)
@@ -143,9 +139,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--device", choices=["auto", "cpu", "cuda"], default="auto", help="auto takes a GPU if there is one"
     )
-    parser.add_argument(
-        "--out", type=Path, default=Path("gradx_demo_loss.png"), help="where the picture goes"
-    )
+    parser.add_argument("--out", type=Path, default=Path("gradx_demo_loss.png"), help="where the picture goes")
     parser.add_argument("--quick", action="store_true", help="compare fewer kernels")
 
 
@@ -193,7 +187,5 @@ def compare(quick: bool) -> None:
     """Time the backward passes of the kernels on every device, and print the table."""
     devices = ["cpu", "cuda"] if gradx.cuda.is_available() else ["cpu"]
     names = ["mul", "sum", "softmax", "mse_loss"] if quick else list(KERNELS)
-    plan = bench.Plan(
-        devices, [KERNELS[name] for name in names], [(512, 256)], QUICK, directions=("backward",)
-    )
+    plan = bench.Plan(devices, [KERNELS[name] for name in names], [(512, 256)], QUICK, directions=("backward",))
     show(bench.run_with_progress(plan))

@@ -68,9 +68,7 @@ class Report:
             }
             for row in self.rows
         ]
-        return json.dumps(
-            {"machine": self.machine, "copy_gb_per_s": self.copy_gb_per_s, "rows": rows}, indent=1
-        )
+        return json.dumps({"machine": self.machine, "copy_gb_per_s": self.copy_gb_per_s, "rows": rows}, indent=1)
 
 
 def _ratio(numerator: Result | None, denominator: Result | None) -> float | None:
@@ -91,9 +89,7 @@ def tables(report: Report) -> Iterator[Table]:
         titles = [title for device in devices for title in (f"{device} µs", "GB/s", "of copy")]
         titles += ["cuda speed-up"] if len(devices) > 1 else []
         titles += [title for device in compared for title in (f"torch {device} µs", "gradx/torch")]
-        table = Table(
-            "kernel", "pass", title=f"{size[0]}x{size[1]} float32", title_justify="left", box=SIMPLE_HEAD
-        )
+        table = Table("kernel", "pass", title=f"{size[0]}x{size[1]} float32", title_justify="left", box=SIMPLE_HEAD)
         for title in titles:
             table.add_column(title, justify="right", no_wrap=True)
         for row in rows:
@@ -105,8 +101,8 @@ def _cells(row: Row, devices: list[str], compared: list[str]) -> Iterator[str]:
     for device in devices:
         result = row.find("gradx", device)
         yield _microseconds(result)
-        yield _number(result and result.gb_per_s, "{:.1f}")
-        yield _number(result and result.of_copy_bandwidth, "{:.0%}")
+        yield _number(result.gb_per_s if result else None, "{:.1f}")
+        yield _number(result.of_copy_bandwidth if result else None, "{:.0%}")
     if len(devices) > 1:
         yield _number(row.speedup, "{:.2f}x")
     for device in compared:

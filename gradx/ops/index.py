@@ -58,7 +58,9 @@ def _as_torch_says(message: str, input: Tensor) -> str:
         if ndim == 0:
             return "invalid index of a 0-dim tensor. Use `tensor.item()` in Python or `tensor.item<T>()` in C++"
         return f"too many indices for tensor of dimension {ndim}"
-    return message.replace("for axis", "for dimension").replace("boolean index did not match", "The shape of the mask does not match")
+    return message.replace("for axis", "for dimension").replace(
+        "boolean index did not match", "The shape of the mask does not match"
+    )
 
 
 def normalise(input: Any, index: Any) -> tuple[Index, bool]:

@@ -6,8 +6,8 @@ import warnings
 from typing import TYPE_CHECKING, Any
 
 from gradx.op import op
-from gradx.ops.constant import ones_like
 from gradx.ops.compare import ne
+from gradx.ops.constant import ones_like
 from gradx.ops.elementwise import mul
 from gradx.ops.index import _gather
 from gradx.ops.reduce import _mean, _sum

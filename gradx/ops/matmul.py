@@ -43,9 +43,7 @@ def matmul(input: Tensor, other: Tensor) -> Tensor:
     """
     a, b = tuple(input.shape), tuple(other.shape)
     if not a or not b:
-        raise RuntimeError(
-            f"both arguments to matmul need to be at least 1D, but they are {len(a)}D and {len(b)}D"
-        )
+        raise RuntimeError(f"both arguments to matmul need to be at least 1D, but they are {len(a)}D and {len(b)}D")
     if a[-1] != b[-2 if len(b) > 1 else 0]:
         raise RuntimeError(_misfit(a, b))
     if input.array.dtype != other.array.dtype:
@@ -64,7 +62,9 @@ def matmul(input: Tensor, other: Tensor) -> Tensor:
 
 def _misfit(a: Any, b: Any) -> str:
     if len(a) == len(b) == 1:
-        return f"inconsistent tensor size, expected tensor [{a[0]}] and src [{b[0]}] to have the same number of elements"
+        return (
+            f"inconsistent tensor size, expected tensor [{a[0]}] and src [{b[0]}] to have the same number of elements"
+        )
     if len(b) == 1:
         return f"size mismatch, got input ({a[-2]}), mat ({a[-2]}x{a[-1]}), vec ({b[0]})"
     if len(a) == 1:
@@ -87,9 +87,7 @@ def mm(input: Tensor, mat2: Tensor) -> Tensor:
 def dot(input: Tensor, tensor: Tensor) -> Tensor:
     """The sum of products of two vectors."""
     if len(input.shape) != 1 or len(tensor.shape) != 1:
-        raise RuntimeError(
-            f"1D tensors expected, but got {len(input.shape)}D and {len(tensor.shape)}D tensors"
-        )
+        raise RuntimeError(f"1D tensors expected, but got {len(input.shape)}D and {len(tensor.shape)}D tensors")
     return matmul(input, tensor)
 
 

@@ -23,7 +23,14 @@ if TYPE_CHECKING:
 
 Dims = tuple[int, ...]
 
-REDUCTIONS = (S(T(3, 4)), S(T(3, 4), 1), S(T(3, 4), -2, True), S(T(2, 3, 4), (0, 2)), S(T(2, 3, 4), (0, -1), keepdim=True), S(T()))
+REDUCTIONS = (
+    S(T(3, 4)),
+    S(T(3, 4), 1),
+    S(T(3, 4), -2, True),
+    S(T(2, 3, 4), (0, 2)),
+    S(T(2, 3, 4), (0, -1), keepdim=True),
+    S(T()),
+)
 
 
 def _over(value: Any, input_shape: Dims, dim: Dims) -> Any:
@@ -351,7 +358,13 @@ def _std(input: Tensor, dim: Dims, correction: float, keepdim: bool) -> Tensor:
     """`std` over wrapped dimensions."""
 
 
-SPREADS = (S(T(3, 4)), S(T(3, 4), 1), S(T(2, 3, 4), (0, 2), keepdim=True), S(T(3, 4), 0, correction=0), S(T(3, 4), unbiased=False))
+SPREADS = (
+    S(T(3, 4)),
+    S(T(3, 4), 1),
+    S(T(2, 3, 4), (0, 2), keepdim=True),
+    S(T(3, 4), 0, correction=0),
+    S(T(3, 4), unbiased=False),
+)
 
 
 def _correction(unbiased: bool | None, correction: float | None) -> float:
@@ -362,7 +375,12 @@ def _correction(unbiased: bool | None, correction: float | None) -> float:
 
 @samples(*SPREADS)
 def var(
-    input: Tensor, dim: Any = None, unbiased: bool | None = None, keepdim: bool = False, *, correction: float | None = None
+    input: Tensor,
+    dim: Any = None,
+    unbiased: bool | None = None,
+    keepdim: bool = False,
+    *,
+    correction: float | None = None,
 ) -> Tensor:
     """The variance over `dim`: squared deviations from the mean, summed and divided by their number - `correction`.
 
@@ -381,7 +399,12 @@ def var(
 
 @samples(*SPREADS)
 def std(
-    input: Tensor, dim: Any = None, unbiased: bool | None = None, keepdim: bool = False, *, correction: float | None = None
+    input: Tensor,
+    dim: Any = None,
+    unbiased: bool | None = None,
+    keepdim: bool = False,
+    *,
+    correction: float | None = None,
 ) -> Tensor:
     """The square root of `var`, whose gradient is 0 where all elements are equal."""
     if isinstance(dim, bool):
@@ -442,8 +465,12 @@ def _norm(input: Tensor, p: float, dim: Dims, keepdim: bool) -> Tensor:
     """The p-norm for 0 < p < inf over wrapped dimensions."""
 
 
-@samples(S(T(3, 4)), S(T(3, 4), 2, 1), S(T(3, 4), 1, 0, True), S(T(3, 4), 3.0), S(T(3, 4), float("inf"), 1), S(T(2, 3), 1.5))
-def norm(input: Tensor, p: float | str | None = "fro", dim: Dim = None, keepdim: bool = False, *, dtype: Any = None) -> Tensor:
+@samples(
+    S(T(3, 4)), S(T(3, 4), 2, 1), S(T(3, 4), 1, 0, True), S(T(3, 4), 3.0), S(T(3, 4), float("inf"), 1), S(T(2, 3), 1.5)
+)
+def norm(
+    input: Tensor, p: float | str | None = "fro", dim: Dim = None, keepdim: bool = False, *, dtype: Any = None
+) -> Tensor:
     """The vector norm `sum(|input| ** p) ** (1 / p)` over `dim`; its gradient at 0 is 0.
 
     Args:

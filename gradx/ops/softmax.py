@@ -75,6 +75,6 @@ def _floating(input: Tensor) -> Tensor:
     if input.array.dtype.kind in "fc":
         return input
     raise RuntimeError(
-        f'"softmax_kernel_impl" not implemented for \'{dtypes.of_numpy(input.array.dtype).name}\'. softmax needs floating-'
+        f"\"softmax_kernel_impl\" not implemented for '{dtypes.of_numpy(input.array.dtype).name}'. softmax needs floating-"
         "point elements: pass dtype=gradx.float32."
     )

@@ -1,0 +1,238 @@
+"""CUDA: CuPy's arrays, computed by CuPy's kernels and by the fused ones of `gradx.backends.cuda_kernels`.
+
+Nothing here copies between host and device but `from_host` and `to_host`, and nothing synchronises but those and
+`synchronize`, with one exception: a boolean mask as an index, since the shape of the result depends on its elements.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
+
+import cupy
+import numpy as np
+from cupy.cuda.device import get_device_id
+
+from gradx.backends import cuda_kernels
+from gradx.backends.base import Array, Backend, Dims
+from gradx.device import device
+
+
+def _fused(x: Array) -> bool:
+    """Whether the fused kernels take arrays of this dtype."""
+    return x.dtype.char in cuda_kernels.DTYPES
+
+
+class CupyBackend(Backend):
+    """CUDA devices. Arrays are made on the device asked for; kernels run where their arrays are."""
+
+    device_type = "cuda"
+    array_types = (cupy.ndarray,)
+
+    def __init__(self) -> None:
+        super().__init__(cupy)
+        self._devices = [device("cuda", i) for i in range(cupy.cuda.runtime.getDeviceCount())]
+
+    def kernel(self, name: str) -> Callable[..., Array]:
+        """The kernel `name`; where there are several devices, it runs on that of its first array."""
+        function = super().kernel(name)
+        if len(self._devices) == 1:
+            return function
+
+        @functools.wraps(function)
+        def kernel(*args: Any) -> Array:
+            first = next((arg for arg in args if isinstance(arg, cupy.ndarray)), None)
+            with self.at(first):
+                return function(*args)
+
+        return kernel
+
+    # ---- devices and memory --------------------------------------------------------------------------------
+
+    def device_of(self, array: Array) -> device:
+        return self._devices[array.data.device_id]
+
+    def at(self, array: Array | None) -> AbstractContextManager[Any]:
+        """Within it, the device of `array` is the current one."""
+        if array is None or array.data.device_id == get_device_id():
+            return nullcontext()
+        return cupy.cuda.Device(array.data.device_id)  # type: ignore[no-any-return]
+
+    def _on(self, where: device) -> AbstractContextManager[Any]:
+        """Within it, `where` is the current device; the one that is, where `where` has no index."""
+        if where.index is None or where.index == get_device_id():
+            return nullcontext()
+        return cupy.cuda.Device(where.index)  # type: ignore[no-any-return]
+
+    def device_count(self) -> int:
+        """The number of CUDA devices."""
+        return len(self._devices)
+
+    def current_device(self) -> int:
+        """The index of the device on which arrays are made when none is named."""
+        return get_device_id()  # type: ignore[no-any-return]
+
+    def synchronize(self, where: device) -> None:
+        """Wait until `where` has finished all work given to it."""
+        with self._on(where):
+            cupy.cuda.runtime.deviceSynchronize()
+
+    def memory_allocated(self, where: device) -> int:
+        """Bytes of the memory of `where` that arrays occupy, rounded up as CuPy's memory pool does."""
+        with self._on(where):
+            return cupy.get_default_memory_pool().used_bytes()  # type: ignore[no-any-return]
+
+    def from_host(self, array: np.ndarray[Any, Any], where: device) -> Array:
+        with self._on(where):
+            return cupy.array(array)
+
+    def to_host(self, array: Array) -> np.ndarray[Any, Any]:
+        return array.get()  # type: ignore[no-any-return]
+
+    def to_device(self, array: Array, where: device) -> Array:
+        """A copy on another device, in order with what both devices' current streams have been given."""
+        with self.at(array):
+            source = cupy.ascontiguousarray(array)
+            here = cupy.cuda.get_current_stream()
+            ready = here.record()
+        with self._on(where):
+            there = cupy.cuda.get_current_stream()
+            there.wait_event(ready)
+            target = cupy.empty(source.shape, source.dtype)
+            target.data.copy_from_device_async(source.data, source.nbytes)
+            copied = there.record()
+        with self.at(array):
+            here.wait_event(copied)  # the source's memory may be used again only then
+        return target
+
+    def copy(self, x: Array) -> Array:
+        with self.at(x):
+            return cupy.array(x, order="C")
+
+    def write(self, destination: Array, source: Array) -> None:
+        with self.at(destination):
+            destination[...] = source
+
+    # ---- creation ------------------------------------------------------------------------------------------
+
+    def full(self, shape: Dims, value: complex, dtype: np.dtype[Any], where: device) -> Array:
+        with self._on(where):
+            return super().full(shape, value, dtype, where)
+
+    def empty(self, shape: Dims, dtype: np.dtype[Any], where: device) -> Array:
+        with self._on(where):
+            return super().empty(shape, dtype, where)
+
+    def arange(self, start: float, step: float, count: int, dtype: np.dtype[Any], where: device) -> Array:
+        with self._on(where):
+            return super().arange(start, step, count, dtype, where)
+
+    def diagonal_mask(self, rows: int, columns: int, offset: int, where: device) -> Array:
+        with self._on(where):
+            return super().diagonal_mask(rows, columns, offset, where)
+
+    # ---- elementwise: one launch each ------------------------------------------------------------------------
+
+    def rsqrt(self, x: Array) -> Array:
+        return cuda_kernels.elementwise("rsqrt", x) if _fused(x) else super().rsqrt(x)
+
+    def sigmoid(self, x: Array) -> Array:
+        return cuda_kernels.elementwise("sigmoid", x) if _fused(x) else super().sigmoid(x)
+
+    def sigmoid_backward(self, g: Array, out: Array) -> Array:
+        return cuda_kernels.elementwise("sigmoid_backward", g, out) if _fused(g) else super().sigmoid_backward(g, out)
+
+    def tanh_backward(self, g: Array, out: Array) -> Array:
+        return cuda_kernels.elementwise("tanh_backward", g, out) if _fused(g) else super().tanh_backward(g, out)
+
+    def threshold_backward(self, g: Array, out: Array) -> Array:
+        return cuda_kernels.elementwise("threshold_backward", g, out)
+
+    def clamp(self, x: Array, low: Array | float | None, high: Array | float | None) -> Array:
+        if low is None or high is None:
+            return super().clamp(x, low, high)
+        return cuda_kernels.elementwise("clamp", x, low, high)
+
+    # ---- reductions ------------------------------------------------------------------------------------------
+
+    def sum(self, x: Array, dim: Dims, keepdim: bool) -> Array:
+        if _fused(x):
+            return cuda_kernels.total(x, dim, keepdim)
+        return x.sum(axis=dim, keepdims=keepdim, dtype=x.dtype if x.dtype.kind == "c" else np.int64)
+
+    def mean(self, x: Array, dim: Dims, keepdim: bool) -> Array:
+        if _fused(x):
+            return cuda_kernels.total(x, dim, keepdim, divisor=math.prod(x.shape[d] for d in dim))
+        return super().mean(x, dim, keepdim)
+
+    def var(self, x: Array, dim: Dims, correction: float, keepdim: bool) -> Array:
+        return cuda_kernels.var(x, dim, correction, keepdim)
+
+    def std(self, x: Array, dim: Dims, correction: float, keepdim: bool) -> Array:
+        return cuda_kernels.var(x, dim, correction, keepdim, root=True)
+
+    def logsumexp(self, x: Array, dim: Dims, keepdim: bool) -> Array:
+        return cuda_kernels.logsumexp(x, dim, keepdim) if _fused(x) else super().logsumexp(x, dim, keepdim)
+
+    def norm(self, x: Array, p: float, dim: Dims, keepdim: bool) -> Array:
+        return cuda_kernels.norm(x, p, dim, keepdim) if _fused(x) else super().norm(x, p, dim, keepdim)
+
+    # ---- softmax and losses ----------------------------------------------------------------------------------
+
+    def softmax(self, x: Array, dim: int) -> Array:
+        return cuda_kernels.softmax(x, dim)
+
+    def softmax_backward(self, g: Array, out: Array, dim: int) -> Array:
+        return cuda_kernels.softmax_backward(g, out, dim)
+
+    def log_softmax(self, x: Array, dim: int) -> Array:
+        return cuda_kernels.log_softmax(x, dim)
+
+    def log_softmax_backward(self, g: Array, out: Array, dim: int) -> Array:
+        return cuda_kernels.log_softmax_backward(g, out, dim)
+
+    def mse_loss(self, input: Array, target: Array, reduction: str) -> Array:
+        return cuda_kernels.mse_loss(input, target, reduction)
+
+    def mse_loss_backward(self, g: Array, input: Array, target: Array, reduction: str) -> Array:
+        return cuda_kernels.mse_loss_backward(g, input, target, reduction)
+
+    # ---- shapes ----------------------------------------------------------------------------------------------
+
+    def cat(self, dim: int, *arrays: Array) -> Array:
+        """One launch an array: CuPy's own, for many arrays, copies a table of pointers to the device."""
+        shape = list(arrays[0].shape)
+        shape[dim] = sum(array.shape[dim] for array in arrays)
+        out = cupy.empty(tuple(shape), arrays[0].dtype)
+        before, start = (slice(None),) * dim, 0
+        for array in arrays:
+            out[(*before, slice(start, start + array.shape[dim]))] = array
+            start += array.shape[dim]
+        return out
+
+    def stack(self, dim: int, *arrays: Array) -> Array:
+        return self.cat(dim, *(cupy.expand_dims(array, dim) for array in arrays))
+
+    # ---- indexing --------------------------------------------------------------------------------------------
+
+    def index_backward(self, g: Array, shape: Dims, index: tuple[Any, ...]) -> Array:
+        wide = self._wide(g)
+        out = cupy.zeros(shape, wide.dtype)
+        if wide.dtype.kind == "c":  # CUDA has no atomic addition of complex numbers
+            cupy.add.at(out.real, index, wide.real)
+            cupy.add.at(out.imag, index, wide.imag)
+        else:
+            cupy.add.at(out, index, wide)
+        return out.astype(g.dtype, copy=False)
+
+    def gather(self, x: Array, dim: int, index: Array) -> Array:
+        return cuda_kernels.gather(x, dim, index)
+
+    def gather_backward(self, g: Array, shape: Dims, dim: int, index: Array) -> Array:
+        if g.dtype.kind == "c":
+            return super().gather_backward(g, shape, dim, index)
+        wide = self._wide(g)
+        return cuda_kernels.scatter_add(wide, shape, dim, index).astype(g.dtype, copy=False)

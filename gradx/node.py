@@ -1,0 +1,157 @@
+"""A recorded call of an operation: what it saved, and how its gradient rules are run on that."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Callable
+from typing import Any, ClassVar, NamedTuple
+
+from gradx import dtypes, tape
+from gradx.tape import Edge, Node, Variable
+
+Rule = Callable[..., Any]
+
+
+class Call(NamedTuple):
+    """One rule to run: the input it is for, and which of the saved values follow `g`."""
+
+    slot: int
+    rule: Rule
+    picks: tuple[int, ...]
+
+
+class Plan(NamedTuple):
+    """What to save, as pairs of kind and index, and which rules to run, for one set of inputs that need gradients."""
+
+    fetch: tuple[tuple[str, int], ...]
+    calls: tuple[Call, ...]
+
+
+def make_plan(parameters: list[str], slots: tuple[int, ...], rules: dict[int, Rule]) -> Plan:
+    """The plan for running `rules`, by input, of an operation with these parameters, of which `slots` are tensors.
+
+    The arguments of the rules are read here, once; see `gradx.op` for what their names mean.
+    """
+    fetch: dict[tuple[str, int], int] = {}  # in order, with each one's place
+    calls = []
+    for slot, rule in rules.items():
+        names = list(inspect.signature(rule).parameters)
+        if "position" in names:
+            rule = functools.partial(rule, position=slot - slots[0])
+        sources = [_source(name, parameters, slots) for name in names if name not in ("g", "position")]
+        calls.append(Call(slot, rule, tuple(fetch.setdefault(source, len(fetch)) for source in sources)))
+    return Plan(tuple(fetch), tuple(calls))
+
+
+def _source(name: str, parameters: list[str], slots: tuple[int, ...]) -> tuple[str, int]:
+    """Where the value of a rule's argument comes from."""
+    if name.startswith("out"):
+        return "output", int(name[3:] or 0)
+    if name.endswith("_shape"):
+        return "shape", parameters.index(name.removesuffix("_shape"))
+    index = parameters.index(name)
+    return ("input" if index in slots else "parameter"), index
+
+
+class OpNode(Node):
+    """A recorded call of an `Op`. Each operation has a subclass of its own, named as torch names it."""
+
+    __slots__ = ("plan", "saved", "versions")
+
+    variadic: ClassVar[bool]  # whether the operation takes any number of tensors, after its parameters
+
+    plan: Plan
+    saved: list[Any] | None
+    versions: list[tuple[int, list[int], int]]  # of each saved array: its place in `saved`, its version then
+
+    def __init__(
+        self,
+        plan: Plan,
+        args: tuple[Any, ...],
+        arrays: list[Any],
+        wanted: tuple[int, ...],
+        results: tuple[Variable, ...],
+    ) -> None:
+        edges: list[Edge | None] = [None] * len(args)
+        for i in wanted:
+            edges[i] = tape.edge_of(args[i])
+        super().__init__(tuple(edges), tuple([(r.array.shape, r.array.dtype, type(r.array)) for r in results]))
+        self.plan = plan
+        self.saved = saved = []
+        self.versions = versions = []
+        for kind, index in plan.fetch:
+            if kind == "parameter":
+                saved.append(args[index])
+            elif kind == "shape":
+                saved.append(
+                    [a.shape for a in arrays[index:]] if self.variadic else getattr(arrays[index], "shape", ())
+                )
+            else:
+                value = args[index] if kind == "input" else results[index]
+                if isinstance(value, Variable):
+                    versions.append((len(saved), value.version, value.version[0]))
+                    value = value.array
+                saved.append(value)
+
+    def backward(self, grads: list[Any], wanted: Callable[[Edge], bool], graph: bool) -> list[Any]:
+        g = grads[0]
+        saved = self._unpack(graph)
+        result: list[Any] = [None] * len(self.edges)
+        for slot, rule, picks in self.plan.calls:
+            if wanted(self.edges[slot]):  # type: ignore[arg-type]
+                result[slot] = rule(g, *[saved[i] for i in picks])
+        return result
+
+    def release(self) -> None:
+        if self.versions:  # as in torch, a node that saved no arrays can be walked again
+            self.saved = None
+            self.versions = []
+
+    def _unpack(self, graph: bool) -> list[Any]:
+        """The saved values, the arrays among them as tensors if `graph`.
+
+        Raises:
+            RuntimeError: they were freed, or one was changed in place.
+        """
+        if self.saved is None:
+            raise RuntimeError(
+                "Trying to backward through the graph a second time (or directly access saved tensors after they have "
+                "already been freed). Saved intermediate values of the graph are freed when you call .backward() or "
+                "autograd.grad(). Specify retain_graph=True if you need to backward through the graph a second time or "
+                "if you need to access saved tensors after calling backward."
+            )
+        for place, version, expected in self.versions:
+            if version[0] != expected:
+                self._raise_changed(self.saved[place], place, version[0], expected)
+        if not graph:
+            return self.saved
+        saved = list(self.saved)
+        for place, _, _ in self.versions:
+            saved[place] = self._rewrap(saved[place], place)
+        return saved
+
+    def _origin(self, place: int) -> Edge | None:
+        """Where the gradient of a saved array goes."""
+        kind, index = self.plan.fetch[place]
+        return (self, index) if kind == "output" else self.edges[index]
+
+    def _rewrap(self, array: Any, place: int) -> Variable:
+        """A saved array as the tensor it was: the leaf itself, or a tensor with the same history."""
+        edge = self._origin(place)
+        if edge is not None and isinstance(edge[0], tape.AccumulateGrad):
+            return edge[0].variable
+        variable = tape.tensor_type(array)
+        if edge is not None:
+            tape.attach(variable, *edge)
+        return variable
+
+    def _raise_changed(self, array: Any, place: int, version: int, expected: int) -> None:
+        edge = self._origin(place)
+        origin = f", which is output {edge[1]} of {edge[0].name()}," if edge else ""
+        raise RuntimeError(
+            "one of the variables needed for gradient computation has been modified by an inplace operation: "
+            f"[{dtypes.of_numpy(array.dtype)} {list(array.shape)}]{origin} is at version {version}; expected version "
+            f"{expected} instead. {self.name()} saved it when it was recorded: clone() it before changing it in place, "
+            "or use the out-of-place operation."
+        )

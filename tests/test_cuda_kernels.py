@@ -1,0 +1,262 @@
+"""The fused CUDA kernels against NumPy in float64: dtypes, layouts, lengths from 0 to beyond one team's registers."""
+
+from __future__ import annotations
+
+import itertools
+import math
+import warnings
+
+import numpy as np
+import pytest
+
+pytestmark = pytest.mark.cuda
+
+DTYPES = ["float16", "float32", "float64"]
+# Units in the last place: float16 is rounded once, the others are sums of many terms.
+TOLERANCE = {"float16": 1e-3, "float32": 1e-6, "float64": 1e-14}
+SHAPES = [  # with the dimension: rows and columns, short and long, for every size of team
+    ((), 0),
+    ((1,), -1),
+    ((5, 7), 1),
+    ((5, 7), 0),
+    ((0, 3), 0),
+    ((0, 3), 1),
+    ((3, 0), 0),
+    ((300, 10), -1),
+    ((3, 250), 1),
+    ((3, 2000), 1),
+    ((2, 8000), 1),
+    ((2, 20_000), 1),
+    ((2, 33_000), 1),
+    ((2, 100, 33), 1),
+    ((1000, 3), 0),
+    ((5000, 3), 0),
+    ((9, 4, 2), 1),
+]
+
+
+@pytest.fixture(scope="module")
+def cupy():
+    return pytest.importorskip("cupy")
+
+
+@pytest.fixture(scope="module")
+def kernels(cupy):
+    from gradx.backends import cuda_kernels
+
+    return cuda_kernels
+
+
+@pytest.fixture
+def random():
+    return np.random.default_rng(0)
+
+
+def normal(random, shape, dtype):
+    return np.asarray(3 * random.standard_normal(shape), dtype)
+
+
+def close(actual, expected, dtype, scale=1.0):
+    """`actual`, on the device, has the dtype and shape it should, and errors within `scale` units of rounding."""
+    assert actual.dtype == dtype
+    assert actual.shape == expected.shape
+    tolerance = TOLERANCE[dtype]
+    np.testing.assert_allclose(actual.get(), expected, rtol=tolerance * scale, atol=tolerance * scale)
+
+
+def softmax(x, dim, log):
+    x = np.asarray(x, np.float64)
+    x = x.reshape(x.shape or (1,))
+    if x.size == 0:
+        return x
+    shifted = x - x.max(axis=dim, keepdims=True)
+    total = np.exp(shifted).sum(axis=dim, keepdims=True)
+    return shifted - np.log(total) if log else np.exp(shifted) / total
+
+
+def softmax_backward(g, out, dim, log):
+    g, out = (np.asarray(a, np.float64).reshape(a.shape or (1,)) for a in (g, out))
+    if log:
+        return g - np.exp(out) * g.sum(axis=dim, keepdims=True)
+    return out * (g - (g * out).sum(axis=dim, keepdims=True))
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize(("shape", "dim"), SHAPES)
+@pytest.mark.parametrize("log", [False, True])
+def test_softmax(cupy, kernels, random, shape, dim, dtype, log):
+    x, g = normal(random, shape, dtype), normal(random, shape, dtype)
+    forward, backward = (
+        (kernels.log_softmax, kernels.log_softmax_backward) if log else (kernels.softmax, kernels.softmax_backward)
+    )
+    out = forward(cupy.asarray(x), dim)
+    close(out, softmax(x, dim, log).reshape(shape), dtype, 20 if log else 1)
+    grad = backward(cupy.asarray(g), out, dim)
+    # The sum of g over a slice grows with the root of its length, and its rounding error with it.
+    scale = 10 * math.sqrt(max(shape, default=1))
+    close(grad, softmax_backward(g, out.get(), dim, log).reshape(shape), dtype, scale)
+
+
+def test_more_slices_than_the_grid_has_teams(cupy, kernels, random, monkeypatch):
+    monkeypatch.setattr(kernels, "_MAX_BLOCKS", 2)
+    for shape, dim in [((1000, 10), 1), ((10, 1000), 0)]:
+        x = normal(random, shape, "float32")
+        close(kernels.softmax(cupy.asarray(x), dim), softmax(x, dim, False), "float32")
+
+
+@pytest.mark.parametrize("log", [False, True])
+@pytest.mark.parametrize(
+    ("row", "finite"),
+    [
+        ([-np.inf, -np.inf, -np.inf], False),
+        ([np.inf, 0.0, 1.0], False),
+        ([0.0, np.nan, 1.0], False),
+        ([-np.inf, 0.0, 1.0], True),
+        ([80_000.0, 0.0, -80_000.0], True),
+    ],
+)
+def test_softmax_of_what_is_not_finite(cupy, kernels, row, finite, log):
+    out = (kernels.log_softmax if log else kernels.softmax)(cupy.asarray(row), 0).get()
+    if not finite:
+        assert np.isnan(out).all()
+        return
+    np.testing.assert_allclose(out, softmax(row, 0, log), rtol=1e-14)
+
+
+def test_softmax_of_strided_arrays(cupy, kernels, random):
+    x = normal(random, (6, 8, 5), "float32")
+    for view in (lambda a: a.transpose(2, 0, 1), lambda a: a[::2, 1::3], lambda a: a[:, ::-1]):
+        close(kernels.softmax(view(cupy.asarray(x)), 1), softmax(view(x), 1, False), "float32")
+
+
+REDUCED = [
+    *(((3, 4, 5), dim) for n in range(4) for dim in itertools.combinations(range(3), n)),
+    ((), ()),
+    ((2, 1, 3, 1), (0, 2)),
+    ((3, 1, 4, 5), (0, 2)),
+    ((0, 3), (0,)),
+    ((0, 3), (1,)),
+    ((2, 300), (1,)),
+    ((300, 5), (0,)),
+    ((2, 40_000), (0, 1)),
+    ((40_000, 2), (0,)),
+]
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize(("shape", "dim"), REDUCED)
+@pytest.mark.parametrize("keepdim", [False, True])
+def test_reductions(cupy, kernels, random, shape, dim, dtype, keepdim):
+    x = normal(random, shape, dtype)
+    on_device, wide, over = cupy.asarray(x), x.astype(np.float64), {"axis": dim, "keepdims": keepdim}
+    count = math.prod(shape[d] for d in dim)
+    scale = 10 * math.sqrt(count)
+    with np.errstate(all="ignore"), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # NumPy's, about empty slices
+        total = wide.sum(**over)
+        close(kernels.total(on_device, dim, keepdim), total, dtype, scale)
+        close(kernels.total(on_device, dim, keepdim, divisor=count), total / count, dtype, scale)
+        close(kernels.norm(on_device, 2, dim, keepdim), np.sqrt((wide**2).sum(**over)), dtype, scale)
+        close(kernels.norm(on_device, 3, dim, keepdim), np.cbrt((abs(wide) ** 3).sum(**over)), dtype, scale)
+        close(kernels.logsumexp(on_device, dim, keepdim), np.log(np.exp(wide).sum(**over)), dtype, scale)
+        squares = ((wide - wide.mean(axis=dim, keepdims=True)) ** 2).sum(**over)
+        for correction in (0, 1):
+            var = squares / max(0, count - correction)
+            close(kernels.var(on_device, dim, correction, keepdim), var, dtype, scale)
+            close(kernels.var(on_device, dim, correction, keepdim, root=True), np.sqrt(var), dtype, scale)
+
+
+@pytest.mark.parametrize(("shape", "dim"), [((2, 1_000_000), (1,)), ((1_000_000, 2), (0,)), ((2_000_000,), (0,))])
+def test_long_sums_keep_their_digits(cupy, kernels, shape, dim):
+    out = kernels.total(cupy.full(shape, 0.1, np.float32), dim, False).get()
+    count = math.prod(shape[d] for d in dim)
+    np.testing.assert_allclose(out, count * float(np.float32(0.1)), rtol=2e-7)
+
+
+def test_reductions_of_strided_arrays(cupy, kernels, random):
+    x = normal(random, (6, 8, 5), "float32")
+    for view in (lambda a: a.transpose(2, 0, 1), lambda a: a[::2, 1::3], lambda a: np.broadcast_to(a[:1], a.shape)):
+        for dim in [(0,), (1,), (0, 2), (0, 1, 2)]:
+            expected = view(x).astype(np.float64).sum(axis=dim)
+            close(kernels.total(view(cupy.asarray(x)), dim, False), expected, "float32", 100)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("shape", [(), (5,), (0,), (3, 40_000)])
+@pytest.mark.parametrize("reduction", ["none", "mean", "sum"])
+def test_mse_loss(cupy, kernels, random, shape, dtype, reduction):
+    x, y = (np.asarray(random.standard_normal(shape), dtype) for _ in range(2))
+    combine = {"none": np.asarray, "mean": np.mean, "sum": np.sum}[reduction]
+    with np.errstate(all="ignore"), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the mean of nothing
+        expected = np.asarray(combine((x.astype(np.float64) - y) ** 2)).astype(dtype)  # a large sum of halves is inf
+    out = kernels.mse_loss(cupy.asarray(x), cupy.asarray(y), reduction)
+    close(out, expected, dtype, 5)
+    g = np.asarray(random.standard_normal(out.shape), dtype)
+    factor = 2 / x.size if reduction == "mean" and x.size else 2
+    grad = kernels.mse_loss_backward(cupy.asarray(g), cupy.asarray(x), cupy.asarray(y), reduction)
+    close(grad, factor * (x.astype(np.float64) - y) * g, dtype, 5)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_elementwise(cupy, kernels, random, dtype):
+    x, g = normal(random, (50,), dtype), normal(random, (50,), dtype)
+    wide, weight = x.astype(np.float64), g.astype(np.float64)
+    on_device = cupy.asarray(x), cupy.asarray(g)
+    cases = {
+        "sigmoid_backward": weight * (1 - wide) * wide,
+        "tanh_backward": weight * (1 - wide * wide),
+        "threshold_backward": np.where(wide > 0, weight, 0),
+    }
+    for name, expected in cases.items():
+        close(kernels.elementwise(name, on_device[1], on_device[0]), expected, dtype, 4)
+    close(kernels.elementwise("sigmoid", on_device[0]), 1 / (1 + np.exp(-wide)), dtype, 2)
+    close(kernels.elementwise("rsqrt", cupy.asarray(abs(x) + 1)), 1 / np.sqrt((abs(x) + 1).astype(float)), dtype, 2)
+    close(kernels.elementwise("clamp", on_device[0], -1.0, on_device[1]), np.minimum(np.maximum(x, -1), g), dtype)
+
+
+def test_sigmoid_does_not_overflow(cupy, kernels):
+    out = kernels.elementwise("sigmoid", cupy.asarray([-1000.0, 0.0, 1000.0, np.inf, -np.inf, np.nan]))
+    np.testing.assert_array_equal(out.get(), [0, 0.5, 1, 1, 0, np.nan])
+
+
+def test_clamp_at_nan_and_crossed_bounds(cupy, kernels):
+    out = kernels.elementwise("clamp", cupy.asarray([np.nan, -5.0, 0.0, 5.0]), 2.0, 1.0)
+    np.testing.assert_array_equal(out.get(), [np.nan, 1, 1, 1])
+    out = kernels.elementwise("clamp", cupy.asarray([0.0, 1.0]), cupy.asarray([np.nan, 0.0]), 3.0)
+    np.testing.assert_array_equal(out.get(), [np.nan, 1])
+    out = kernels.elementwise("clamp", cupy.asarray([1, 7]), 2, 5)
+    np.testing.assert_array_equal(out.get(), [2, 5])
+
+
+@pytest.mark.parametrize("dtype", [*DTYPES, "int64"])
+@pytest.mark.parametrize(
+    ("shape", "taken", "dim"), [((4, 5), (4, 3), 1), ((4, 5), (2, 5), 0), ((6,), (9,), 0), ((2, 3, 4), (2, 2, 4), 1)]
+)
+def test_gather_and_scatter(cupy, kernels, random, shape, taken, dim, dtype):
+    x = (10 * random.standard_normal(shape)).astype(dtype)
+    index = random.integers(0, shape[dim], taken)
+    grid = list(np.indices(taken))
+    grid[dim] = index
+    out = kernels.gather(cupy.asarray(x), dim, cupy.asarray(index))
+    np.testing.assert_array_equal(out.get(), x[tuple(grid)])
+    assert out.dtype == x.dtype
+    if dtype == "float16":  # sums of halves are the caller's to widen
+        return
+    g = (10 * random.standard_normal(taken)).astype(dtype)
+    expected = np.zeros(shape, dtype)
+    np.add.at(expected, tuple(grid), g)
+    np.testing.assert_allclose(
+        kernels.scatter_add(cupy.asarray(g), shape, dim, cupy.asarray(index)).get(), expected, 1e-6
+    )
+
+
+def test_gather_without_dimensions(cupy, kernels):
+    x, index = cupy.asarray(3.0), cupy.asarray(0)
+    assert kernels.gather(x, 0, index).get() == 3
+    assert kernels.scatter_add(x, (), 0, index).get() == 3
+
+
+def test_gather_out_of_range_is_nan(cupy, kernels):
+    out = kernels.gather(cupy.asarray([1.0, 2.0]), 0, cupy.asarray([1, 2, -1]))
+    np.testing.assert_array_equal(out.get(), [2, np.nan, np.nan])
