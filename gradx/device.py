@@ -20,14 +20,14 @@ class device:
 
     def __init__(self, spec: device | str | int, index: int | None = None) -> None:
         if isinstance(spec, int):
-            spec, index = "cuda", spec
+            spec = f"cuda:{spec}"
         name, colon, number = str(spec).partition(":")
         if not name.isidentifier() or (colon and not number.isdecimal()):
             raise RuntimeError(f"Invalid device string: '{spec}'")
         if colon:
             if index is not None:
                 raise RuntimeError(
-                    "type (string) must not include an index because index was passed explicitly: " + spec
+                    "type (string) must not include an index because index was passed explicitly: " + str(spec)
                 )
             index = int(number)
         object.__setattr__(self, "type", name)

@@ -38,22 +38,22 @@ class OpMethods(Variable):
     __hash__ = object.__hash__
 
     def __eq__(self, other: Any) -> Any:
-        return compare.eq(self, other)  # type: ignore[arg-type]
+        return compare.eq(self, other)
 
     def __ne__(self, other: Any) -> Any:
-        return compare.ne(self, other)  # type: ignore[arg-type]
+        return compare.ne(self, other)
 
     def __pos__(self) -> Any:
         return self
 
     def __rsub__(self, other: Any) -> Tensor:
-        return elementwise._sub(other, self)  # type: ignore[arg-type]
+        return elementwise._sub(other, self)
 
     def __rtruediv__(self, other: Any) -> Tensor:
-        return elementwise.div(other, self)  # type: ignore[arg-type]
+        return elementwise.div(other, self)
 
     def __rpow__(self, other: Any) -> Tensor:
-        return elementwise.pow(other, self)  # type: ignore[arg-type]
+        return elementwise.pow(other, self)
 
     def __rmatmul__(self, other: Any) -> Tensor:
         return matmul.matmul(other, self)  # type: ignore[arg-type]
@@ -100,4 +100,4 @@ class OpMethods(Variable):
 
     def where(self, condition: Any, other: Any) -> Tensor:
         """`self` where `condition` holds, `other` elsewhere."""
-        return select.where(condition, self, other)  # type: ignore[arg-type]
+        return select.where(condition, self, other)

@@ -84,7 +84,7 @@ class Op:
         slots = range(self.slots[0], len(args)) if self.variadic else self.slots
         arrays = list(args)
         wanted: tuple[int, ...] = ()  # the inputs that need gradients
-        first = None  # the first array that is no mask
+        first: Any = None  # the first array that is no mask
         tensors = raw = False  # whether there are tensors, and raw arrays, among the inputs
         same = True  # whether all arrays are of one type and dtype
         rank = -1  # the highest category of the Python numbers

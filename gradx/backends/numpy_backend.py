@@ -14,6 +14,7 @@ from gradx.backends.base import Array, Backend, Dims
 from gradx.device import device
 
 CPU = device("cpu")
+_add: Any = np.add.reduce
 _BLOCK = 256  # terms that are added one after the other where NumPy does not sum pairwise
 
 
@@ -59,8 +60,8 @@ class NumpyBackend(Backend):
     def to_host(self, array: Array) -> np.ndarray[Any, Any]:
         return array  # type: ignore[no-any-return]
 
-    def quiet(self) -> AbstractContextManager[None]:
-        return np.errstate(all="ignore")  # type: ignore[return-value]
+    def quiet(self) -> AbstractContextManager[Any]:
+        return np.errstate(all="ignore")
 
     def alias(self, x: Array) -> Array:
         return np.asarray(x).view()
@@ -69,21 +70,21 @@ class NumpyBackend(Backend):
         """NumPy sums pairwise only along contiguous memory; other long dimensions are first summed in blocks."""
         x = np.asarray(x)
         if x.dtype.kind not in "fc":
-            return np.add.reduce(x, axis=dim, keepdims=keepdim, dtype=np.int64)
+            return _add(x, axis=dim, keepdims=keepdim, dtype=np.int64)
         total = self._wide(x)
         if not (total.flags.c_contiguous and len(dim) == total.ndim):
             for d in dim:
                 while total.shape[d] > 2 * _BLOCK and total.strides[d] != total.itemsize:
                     total = _sum_blocks(total, d)
-        return np.asarray(np.add.reduce(total, axis=dim, keepdims=keepdim)).astype(x.dtype, copy=False)
+        return np.asarray(_add(total, axis=dim, keepdims=keepdim)).astype(x.dtype, copy=False)
 
 
 def _sum_blocks(x: Array, dim: int) -> Array:
     """`x` with every `_BLOCK` neighbours along `dim` replaced by their sum, the rest kept as they are."""
     count = x.shape[dim] // _BLOCK
     head = np.moveaxis(x, dim, 0)[: count * _BLOCK]
-    blocks = np.add.reduce(head.reshape(count, _BLOCK, *head.shape[1:]), axis=1)
+    blocks = _add(head.reshape(count, _BLOCK, *head.shape[1:]), axis=1)
     rest = np.moveaxis(x, dim, 0)[count * _BLOCK :]
     if len(rest):
-        blocks = np.concatenate((blocks, np.add.reduce(rest, axis=0, keepdims=True)))
+        blocks = np.concatenate((blocks, _add(rest, axis=0, keepdims=True)))
     return np.moveaxis(blocks, 0, dim)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from gradx import dtypes
@@ -162,7 +163,7 @@ def cumsum(input: Tensor, dim: int, *, dtype: Any = None) -> Tensor:
     return along(_cumsum, _as(input, dtype), dim)
 
 
-def along(operation: Any, input: Any, dim: int) -> Any:
+def along(operation: Callable[..., Tensor], input: Tensor, dim: int) -> Tensor:
     """An operation along one dimension, which a tensor without dimensions is given."""
     dim = wrap(dim, len(input.shape))
     return operation(input, dim) if input.shape else reshape(operation(reshape(input, (1,)), 0), ())

@@ -127,7 +127,7 @@ def view(input: Tensor, *shape: int | Sequence[int]) -> Tensor:
 def flat(sizes: Sequence[int | Sequence[int]]) -> Shape:
     """The lengths in `f(2, 3)` and in `f((2, 3))` alike."""
     if len(sizes) == 1 and not hasattr(sizes[0], "__index__"):
-        return tuple(int(n) for n in sizes[0])  # type: ignore[union-attr]
+        return tuple(int(n) for n in sizes[0])
     return tuple(n.__index__() for n in sizes)  # type: ignore[union-attr]
 
 
@@ -243,7 +243,7 @@ def flatten(input: Tensor, start_dim: int = 0, end_dim: int = -1) -> Tensor:
     return _view_or_copy(input, (*shape[:first], math.prod(shape[first : last + 1]), *shape[last + 1 :]))
 
 
-def _view_or_copy(input: Any, shape: Shape) -> Any:
+def _view_or_copy(input: Tensor, shape: Shape) -> Tensor:
     """`reshape` to a shape known to fit."""
     try:
         return _view(input, shape)
