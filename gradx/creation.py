@@ -278,6 +278,22 @@ def randn_like(input: Tensor, *, dtype: Any = None, device: Any = None, requires
     return randn(input.shape, dtype=dtype or input.dtype, device=device or input.device, requires_grad=requires_grad)
 
 
+def result_type(tensor1: Any, tensor2: Any) -> dtypes.dtype:
+    """The dtype of an operation on two tensors or numbers, by torch's promotion.
+
+    >>> import gradx
+    >>> gradx.result_type(gradx.tensor([1, 2]), 1.0)
+    gradx.float32
+    """
+    operands = [
+        dtypes.Operand(x.array.dtype, 2 if x.ndim else 1)
+        if isinstance(x, Tensor)
+        else dtypes.Operand(dtypes.scalar_dtype(x).dtype, 0)
+        for x in (tensor1, tensor2)
+    ]
+    return dtypes.of_numpy(dtypes.result_dtype(operands))
+
+
 def _from_host(values: np.ndarray[Any, Any], dtype: Any, device: Any, requires_grad: bool) -> Tensor:
     """A tensor from values made on the host; the copy to another device is the point of asking for that device."""
     chosen = dtypes.get_default_dtype() if dtype is None else dtypes.as_dtype(dtype)

@@ -149,9 +149,29 @@ def result_dtype(operands: Sequence[Operand]) -> np.dtype[Any]:
         if common is None:
             continue
         if result is None or _CATEGORY[common.kind] > _CATEGORY[result.kind]:
-            result = common if result is None or result.kind != "f" else _wider(result, common)
+            if result is not None and result.kind == "f":  # a complex number of lower standing: precision stays
+                common = _COMPLEX_OF[_OF_NUMPY[result]].dtype
+            result = common
     assert result is not None
     return result
+
+
+def promote_types(type1: dtype, type2: dtype) -> dtype:
+    """The smallest dtype that holds both, by torch's rules.
+
+    >>> promote_types(int64, float16)
+    gradx.float16
+    """
+    return _OF_NUMPY[_wider(type1.dtype, type2.dtype)]
+
+
+def can_cast(from_: dtype, to: dtype) -> bool:
+    """Whether torch's rules allow the cast: not to a lower category (bool, integer, float, complex).
+
+    >>> can_cast(float64, float32), can_cast(float32, int64)
+    (True, False)
+    """
+    return _CATEGORY[from_.dtype.kind] <= _CATEGORY[to.dtype.kind]
 
 
 class finfo:

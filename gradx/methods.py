@@ -32,9 +32,12 @@ class OpMethods(Variable):
     __le__ = compare.le
     __gt__ = compare.gt
     __ge__ = compare.ge
-    __invert__ = compare.logical_not
-    __and__ = compare.logical_and
-    __or__ = compare.logical_or
+    __floordiv__ = elementwise.floor_divide
+    __mod__ = elementwise.remainder
+    __invert__ = compare.bitwise_not
+    __and__ = __rand__ = compare.bitwise_and
+    __or__ = __ror__ = compare.bitwise_or
+    __xor__ = __rxor__ = compare.bitwise_xor
     __hash__ = object.__hash__
 
     def __eq__(self, other: Any) -> Any:
@@ -52,6 +55,12 @@ class OpMethods(Variable):
     def __rtruediv__(self, other: Any) -> Tensor:
         return elementwise.div(other, self)
 
+    def __rfloordiv__(self, other: Any) -> Tensor:
+        return elementwise.floor_divide(other, self)  # type: ignore[arg-type]
+
+    def __rmod__(self, other: Any) -> Tensor:
+        return elementwise.remainder(other, self)  # type: ignore[arg-type]
+
     def __rpow__(self, other: Any) -> Tensor:
         return elementwise.pow(other, self)
 
@@ -61,6 +70,7 @@ class OpMethods(Variable):
     # elementwise
     add, sub, mul, div, pow = elementwise.add, elementwise.sub, elementwise.mul, elementwise.div, elementwise.pow
     subtract, multiply, divide, true_divide = sub, mul, div, div
+    floor_divide, remainder = elementwise.floor_divide, elementwise.remainder
     neg, negative, reciprocal, square = elementwise.neg, elementwise.neg, elementwise.reciprocal, elementwise.square
     abs, absolute, sign = elementwise.abs, elementwise.abs, elementwise.sign
     floor, ceil, round, trunc = elementwise.floor, elementwise.ceil, elementwise.round, elementwise.trunc
@@ -70,7 +80,10 @@ class OpMethods(Variable):
     relu, tanh, sigmoid = activation.relu, activation.tanh, activation.sigmoid
     maximum, minimum, clamp, clip = select.maximum, select.minimum, select.clamp, select.clamp
     eq, ne, lt, le, gt, ge = compare.eq, compare.ne, compare.lt, compare.le, compare.gt, compare.ge
-    logical_and, logical_or, logical_not = compare.logical_and, compare.logical_or, compare.logical_not
+    logical_and, logical_or = compare.logical_and, compare.logical_or
+    logical_xor, logical_not = compare.logical_xor, compare.logical_not
+    bitwise_and, bitwise_or = compare.bitwise_and, compare.bitwise_or
+    bitwise_xor, bitwise_not = compare.bitwise_xor, compare.bitwise_not
     isnan, isinf, isfinite = compare.isnan, compare.isinf, compare.isfinite
 
     # reductions

@@ -71,8 +71,8 @@ def same(program: Callable[[Any], Any], *, rtol: float = 0.0, atol: float = 0.0,
     if isinstance(theirs, Raised) or isinstance(ours, Raised):
         assert isinstance(ours, Raised), f"gradx gives {ours}, torch raises {theirs}"
         assert isinstance(theirs, Raised), f"gradx raises {ours}, torch gives {theirs}"
-        assert ours.error is theirs.error, f"gradx raises {ours}, torch {theirs}"
-        if message:
+        assert issubclass(ours.error, theirs.error), f"gradx raises {ours}, torch {theirs}"
+        if message and theirs.error is not NotImplementedError:  # those name torch's kernels
             assert sentence(ours.message) == sentence(theirs.message)
         return
     _equal(ours, theirs, rtol, atol)

@@ -41,10 +41,35 @@ ALIASES = {
     "asinh": "arcsinh",
     "acosh": "arccosh",
     "atanh": "arctanh",
-    "round": "rint",
+    "bitwise_not": "invert",
     "expand": "broadcast_to",
     "permute": "transpose",
 }
+
+
+# Kernels that array libraries have for dtypes (by kind) for which they make no sense, and torch has none.
+REFUSED = {
+    **dict.fromkeys(("lt", "le", "gt", "ge", "maximum", "minimum", "amax", "amin", "max_dim", "min_dim"), "c"),
+    **dict.fromkeys(("argmax", "argmin", "floor", "ceil", "trunc", "round"), "cb"),
+    **dict.fromkeys(("floor_divide", "remainder"), "cb"),
+    **dict.fromkeys(("bitwise_and", "bitwise_or", "bitwise_xor", "bitwise_not"), "fc"),
+    **dict.fromkeys(("abs", "pow", "relu", "square"), "b"),
+    "sigmoid": "c",
+}
+
+
+def _refusing(name: str, kernel: Callable[..., Array], kinds: str) -> Callable[..., Array]:
+    """`kernel`, which raises for arrays of these kinds of dtype."""
+
+    def checked(x: Array, *rest: Any) -> Array:
+        array = x if hasattr(x, "dtype") else rest[0]
+        if array.dtype.kind in kinds:
+            raise NotImplementedError(
+                f'"{name}" not implemented for \'{array.dtype.name}\'. Convert the tensor with .to(dtype) first.'
+            )
+        return kernel(x, *rest)
+
+    return checked
 
 
 class Backend:
@@ -58,7 +83,8 @@ class Backend:
 
     def kernel(self, name: str) -> Callable[..., Array]:
         """The kernel called `name`: this backend's own, else the array library's function of that name."""
-        return getattr(self, name, None) or getattr(self.xp, ALIASES.get(name, name))  # type: ignore[no-any-return]
+        kernel = getattr(self, name, None) or getattr(self.xp, ALIASES.get(name, name))
+        return _refusing(name, kernel, REFUSED[name]) if name in REFUSED else kernel
 
     # ---- devices and memory -------------------------------------------------------------------------------------
 
@@ -144,6 +170,52 @@ class Backend:
         return self.to_device(x, target) if there is self else there.from_host(self.to_host(x), target)
 
     # ---- elementwise, where it is more than the array library's function -------------------------------------------
+
+    def sub(self, x: Array, y: Array) -> Array:
+        try:
+            return self.xp.subtract(x, y)
+        except TypeError:  # both hold truth values
+            raise RuntimeError(
+                "Subtraction, the `-` operator, with two bool tensors is not supported. Use the `^` or `logical_xor()` "
+                "operator instead."
+            ) from None
+
+    def neg(self, x: Array) -> Array:
+        try:
+            return self.xp.negative(x)
+        except TypeError:
+            raise RuntimeError(
+                "Negation, the `-` operator, on a bool tensor is not supported. If you are trying to invert a mask, use "
+                "the `~` or `logical_not()` operator instead."
+            ) from None
+
+    def pow(self, x: Array | complex, y: Array | complex) -> Array:
+        try:
+            return self.xp.power(x, y)
+        except ValueError as error:  # a whole number to a negative whole power; a misfit of shapes is an error as well
+            if "negative integer powers" not in str(error):
+                raise
+            if isinstance(y, int):
+                raise RuntimeError(
+                    "Integers to negative integer powers are not allowed. Convert the base to a floating-point dtype."
+                ) from None
+            unit = self.xp.where(self.xp.equal(x, -1), 1 - 2 * (y % 2), self.xp.equal(x, 1))  # 1 / x where it is whole
+            return self.xp.where(y < 0, unit, self.xp.power(x, self.xp.maximum(y, 0))).astype(y.dtype)
+
+    def sign(self, x: Array) -> Array:
+        return self.copy(x) if x.dtype.kind == "b" else self.xp.sign(x)
+
+    def floor(self, x: Array) -> Array:
+        return self.copy(x) if x.dtype.kind in "iu" else self.xp.floor(x)
+
+    def ceil(self, x: Array) -> Array:
+        return self.copy(x) if x.dtype.kind in "iu" else self.xp.ceil(x)
+
+    def trunc(self, x: Array) -> Array:
+        return self.copy(x) if x.dtype.kind in "iu" else self.xp.trunc(x)
+
+    def round(self, x: Array) -> Array:
+        return self.copy(x) if x.dtype.kind in "iu" else self.xp.rint(x)
 
     def rsqrt(self, x: Array) -> Array:
         return 1 / self.xp.sqrt(x)

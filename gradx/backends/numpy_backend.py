@@ -43,11 +43,11 @@ class NumpyBackend(Backend):
 
     def kernel(self, name: str) -> Callable[..., Array]:
         """The kernel `name` without warnings, whose results are arrays also where NumPy returns scalars."""
-        function, local, ndarray, asarray = super().kernel(name), _quiet, np.ndarray, np.asarray
+        function, local, scalar, asarray = super().kernel(name), _quiet, np.generic, np.asarray
 
         def kernel(*args: Any) -> Array:
             out = local.run(function, *args)
-            return out if type(out) is ndarray or type(out) is tuple else asarray(out)
+            return asarray(out) if isinstance(out, scalar) else out
 
         return kernel
 
@@ -66,6 +66,14 @@ class NumpyBackend(Backend):
     def alias(self, x: Array) -> Array:
         return np.asarray(x).view()
 
+    def floor_divide(self, x: Array | float, y: Array | float) -> Array:
+        _refuse_zero(x, y)
+        return np.floor_divide(x, y)  # type: ignore[no-any-return]
+
+    def remainder(self, x: Array | float, y: Array | float) -> Array:
+        _refuse_zero(x, y)
+        return np.remainder(x, y)  # type: ignore[no-any-return]
+
     def sum(self, x: Array, dim: Dims, keepdim: bool) -> Array:
         """NumPy sums pairwise only along contiguous memory; other long dimensions are first summed in blocks."""
         x = np.asarray(x)
@@ -77,6 +85,12 @@ class NumpyBackend(Backend):
                 while total.shape[d] > 2 * _BLOCK and total.strides[d] != total.itemsize:
                     total = _sum_blocks(total, d)
         return np.asarray(_add(total, axis=dim, keepdims=keepdim)).astype(x.dtype, copy=False)
+
+
+def _refuse_zero(x: Array | float, y: Array | float) -> None:
+    """Whole numbers have no infinity to be the quotient; NumPy would say 0."""
+    if np.result_type(x, y).kind not in "fc" and np.any(np.equal(y, 0)):
+        raise RuntimeError("ZeroDivisionError: a whole number was divided by zero.")
 
 
 def _sum_blocks(x: Array, dim: int) -> Array:

@@ -17,13 +17,11 @@ __all__ = ["main"]
 class Command(Protocol):
     """What the module of a command offers. The first line of its docstring is the command's summary."""
 
-    EXTRA: str  # the extra of gradx that brings what the command needs
-
     def add_arguments(self, parser: argparse.ArgumentParser) -> None:
         """Declare the options."""
 
-    def packages(self, arguments: argparse.Namespace) -> list[str]:
-        """The optional packages that a run with these options imports."""
+    def packages(self, arguments: argparse.Namespace) -> dict[str, str]:
+        """The optional packages that a run with these options imports, and what to install to have them."""
         ...
 
     def run(self, arguments: argparse.Namespace) -> int:
@@ -55,9 +53,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = parser.parse_args(argv)
 
     command = COMMANDS[arguments.command]
-    missing = [package for package in command.packages(arguments) if importlib.util.find_spec(package) is None]
+    needed = command.packages(arguments)
+    missing = [package for package in needed if importlib.util.find_spec(package) is None]
     if missing:
-        hint = f"pip install 'gradx[{command.EXTRA}]'"
-        print(f"gradx {arguments.command} needs {' and '.join(missing)}: {hint}", file=sys.stderr)
+        fix = " ".join(dict.fromkeys(f"'{needed[package]}'" for package in missing))
+        print(f"gradx {arguments.command} needs {', '.join(missing)}: pip install {fix}", file=sys.stderr)
         return 1
     return command.run(arguments)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import os
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -18,7 +19,6 @@ from gradx.cli.kernels import KERNELS, Kernel
 from gradx.cli.report import Report, Result, Row, Size, show
 from gradx.cli.timing import QUICK, THOROUGH, Effort, clock_for, copy_bandwidth, measure
 
-EXTRA = "bench"
 DIRECTIONS = ("forward", "backward")
 SIZES: list[Size] = [(512, 256), (4096, 1024)]
 
@@ -42,7 +42,7 @@ class Plan:
 
 def execute(plan: Plan, advance: Callable[[str], None]) -> Report:
     """Measure all that `plan` asks for; call `advance` with a few words before each measurement."""
-    facts = machine()
+    facts = machine() | {"load average": f"{os.getloadavg()[0]:.1f}"}  # other work on the machine spoils the figures
     libraries: dict[str, Any] = {"gradx": gradx}
     if plan.rival:
         libraries[plan.rival] = rival = importlib.import_module(plan.rival)
@@ -145,9 +145,9 @@ def _sizes(text: str) -> list[Size]:
     return sizes
 
 
-def packages(arguments: argparse.Namespace) -> list[str]:
-    """The optional packages the command needs."""
-    return ["rich", *([arguments.vs] if arguments.vs else [])]
+def packages(arguments: argparse.Namespace) -> dict[str, str]:
+    """The optional packages the command needs, and what to install to have them."""
+    return {"rich": "gradx[bench]"} | ({arguments.vs: arguments.vs} if arguments.vs else {})
 
 
 def devices_for(choice: str) -> list[str]:

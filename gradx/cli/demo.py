@@ -19,7 +19,6 @@ from gradx.cli.kernels import KERNELS
 from gradx.cli.report import show
 from gradx.cli.timing import QUICK
 
-EXTRA = "demo"
 HIDDEN, BATCH, LEARNING_RATE, MOMENTUM = 128, 32, 0.1, 0.9
 REQUIRED_ACCURACY = 0.95
 
@@ -149,9 +148,9 @@ def _positive(text: str) -> int:
     return int(text)
 
 
-def packages(arguments: argparse.Namespace) -> list[str]:
-    """The optional packages the command needs."""
-    return ["rich", "matplotlib", "sklearn"]
+def packages(arguments: argparse.Namespace) -> dict[str, str]:
+    """The optional packages the command needs, and what to install to have them."""
+    return dict.fromkeys(["rich", "matplotlib", "sklearn"], "gradx[demo]")
 
 
 def run(arguments: argparse.Namespace) -> int:

@@ -12,16 +12,14 @@ import numpy as np
 
 import gradx
 
-EXTRA = "cuda13"
-
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """`gradx info` has no options."""
 
 
-def packages(arguments: argparse.Namespace) -> list[str]:
-    """The optional packages the command needs: none."""
-    return []
+def packages(arguments: argparse.Namespace) -> dict[str, str]:
+    """None are needed."""
+    return {}
 
 
 def run(arguments: argparse.Namespace) -> int:

@@ -125,7 +125,7 @@ def show(report: Report) -> None:
     from rich.console import Console
 
     console = Console()
-    console.width = max(console.width, 120)  # a narrower terminal wraps the lines, and no figure is cut off
+    console.width = max(console.width, 180)  # a narrower terminal wraps the lines, and no figure is cut off
     console.print(", ".join(f"{name} {value}" for name, value in report.machine.items()), highlight=False)
     for device, bandwidth in report.copy_gb_per_s.items():
         console.print(f"copy bandwidth of {device}: {bandwidth:.1f} GB/s", highlight=False)

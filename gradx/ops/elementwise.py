@@ -73,6 +73,31 @@ def div(input: Operand, other: Operand) -> Tensor:
     """
 
 
+DIVISORS = (S(T(3, 4), T(4, low=0.5)), S(T(2, 1), T(3, low=0.5)), S(T(3), 0.75), S(T(), T(2, low=-3.0, high=-1.0)))
+
+
+@samples(*DIVISORS, differentiable=False)
+@op(promote="common", input=lambda g: zeros_like(g), other=lambda g: zeros_like(g))
+def floor_divide(input: Operand, other: Operand) -> Tensor:
+    """`input / other` rounded down, elementwise; its gradient is 0.
+
+    >>> import gradx
+    >>> gradx.floor_divide(gradx.tensor([7, -7]), 2)
+    tensor([ 3, -4])
+    """
+
+
+@samples(*DIVISORS)
+@op(promote="common", input=lambda g: g, other=lambda g, input, other: -g * floor_divide(input, other))
+def remainder(input: Operand, other: Operand) -> Tensor:
+    """What `floor_divide` leaves, elementwise: `input - other * floor(input / other)`, with the sign of `other`.
+
+    >>> import gradx
+    >>> gradx.remainder(gradx.tensor([7, -7]), 2)
+    tensor([1, 1])
+    """
+
+
 def _pow_base(g: Any, input: Any, exponent: Any) -> Any:
     """g * exponent * input ** (exponent - 1), and 0 where the exponent is 0 (the power is constant there)."""
     if isinstance(exponent, (int, float, complex)):

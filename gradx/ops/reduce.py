@@ -160,7 +160,8 @@ def cumsum(input: Tensor, dim: int, *, dtype: Any = None) -> Tensor:
     >>> gradx.cumsum(gradx.tensor([1.0, 2.0, 3.0]), 0)
     tensor([1., 3., 6.])
     """
-    return along(_cumsum, _as(input, dtype), dim)
+    input = _as(input, dtype)
+    return along(_cumsum, _as(input, dtypes.int64) if input.array.dtype.kind in "biu" else input, dim)
 
 
 def along(operation: Callable[..., Tensor], input: Tensor, dim: int) -> Tensor:
@@ -325,13 +326,18 @@ def _all(input: Tensor, dim: Dims, keepdim: bool) -> Tensor:
 @samples(S(T(3, 4)), S(T(3, 4), 1), differentiable=False)
 def any(input: Tensor, dim: Dim = None, keepdim: bool = False) -> Tensor:
     """Whether some element over `dim` is true (not zero)."""
-    return _any(input, wrap_all(dim, len(input.shape)), keepdim)
+    return _truth(_any(input, wrap_all(dim, len(input.shape)), keepdim), input)
 
 
 @samples(S(T(3, 4)), S(T(3, 4), 1), differentiable=False)
 def all(input: Tensor, dim: Dim = None, keepdim: bool = False) -> Tensor:
     """Whether every element over `dim` is true (not zero)."""
-    return _all(input, wrap_all(dim, len(input.shape)), keepdim)
+    return _truth(_all(input, wrap_all(dim, len(input.shape)), keepdim), input)
+
+
+def _truth(result: Tensor, input: Tensor) -> Tensor:
+    """As in torch, truth values of bytes are bytes."""
+    return cast_discrete(result, input.array.dtype) if input.array.dtype.name == "uint8" else result
 
 
 # ---- spread and size ---------------------------------------------------------------------------------------------------

@@ -74,7 +74,7 @@ def log_softmax(input: Tensor, dim: int, dtype: Any = None) -> Tensor:
 def _floating(input: Tensor) -> Tensor:
     if input.array.dtype.kind in "fc":
         return input
-    raise RuntimeError(
+    raise NotImplementedError(
         f"\"softmax_kernel_impl\" not implemented for '{dtypes.of_numpy(input.array.dtype).name}'. softmax needs floating-"
         "point elements: pass dtype=gradx.float32."
     )
