@@ -78,24 +78,68 @@ def from_numpy(ndarray: np.ndarray[Any, Any]) -> Tensor:
 def _host_array(data: Any, dtype: Any) -> np.ndarray[Any, Any]:
     """Python data as a NumPy array of torch's dtype for it."""
     if isinstance(data, (list, tuple)):
+        _require_even(data, _lengths(data))
+        if dtype is None:
+            dtype = _dtype_of_tensors(data)
         data = _plain(data)
-    if dtype is not None:
-        return np.array(data, dtype=dtypes.as_dtype(dtype).dtype)
     try:
+        if dtype is not None:
+            return np.array(data, dtype=dtypes.as_dtype(dtype).dtype)
         array = np.array(data)
     except ValueError as error:
         raise ValueError(f"expected sequence of equal length at each dimension: {error}") from None
     if array.dtype == object:
+        if isinstance(data, (list, tuple)) and all(isinstance(item, int) for item in data):
+            raise ValueError(f"Overflow when unpacking long long. {data} holds a number beyond int64.")
         raise RuntimeError(f"Could not infer dtype of {type(data).__name__}")
+    if array.dtype.kind == "U" and isinstance(data, (list, tuple)):
+        raise ValueError("too many dimensions 'str'. Tensors hold numbers and truth values only.")
     if array.dtype == np.float64 and not _holds_numpy(data):
         return array.astype(dtypes.get_default_dtype().dtype)
     return array.astype(dtypes.default_complex().dtype) if array.dtype == np.complex128 else array
 
 
+def _lengths(data: Any) -> list[int]:
+    """The length of each level of nested sequences, going by the first items."""
+    lengths = []
+    while isinstance(data, (list, tuple)):
+        lengths.append(len(data))
+        data = data[0] if data else None
+    return lengths
+
+
+def _require_even(data: Any, lengths: list[int], dim: int = 0) -> None:
+    """Raise ValueError where a sequence is not as long as the others at its level."""
+    if dim == len(lengths):
+        return
+    if len(data) != lengths[dim]:
+        raise ValueError(f"expected sequence of length {lengths[dim]} at dim {dim} (got {len(data)})")
+    for item in data:
+        if isinstance(item, (list, tuple)):
+            _require_even(item, lengths, dim + 1)
+
+
+def _dtype_of_tensors(data: Any) -> dtypes.dtype | None:
+    """The common dtype of nested sequences that hold tensors; None where they hold none."""
+    items, found, common = [data], False, None
+    for item in items:
+        if isinstance(item, (list, tuple)):
+            items.extend(item)
+            continue
+        found = found or isinstance(item, Tensor)
+        if isinstance(item, (Tensor, int, float, complex)):
+            own = item.dtype if isinstance(item, Tensor) else dtypes.scalar_dtype(item)
+            common = own if common is None else dtypes.promote_types(common, own)
+    return common if found else None
+
+
 def _plain(data: Any) -> Any:
     """Nested sequences with their tensors as Python numbers."""
     if isinstance(data, Tensor):
-        return data.detach().tolist()
+        if data.numel() != 1:
+            kind = TypeError if data.array.dtype.kind in "biu" else ValueError
+            raise kind("only one element tensors can be converted to Python scalars. Join tensors with gradx.stack.")
+        return data.item()
     return [_plain(item) for item in data] if isinstance(data, (list, tuple)) else data
 
 
@@ -107,7 +151,27 @@ def _holds_numpy(data: Any) -> bool:
 
 
 def _finish(result: Tensor, requires_grad: bool) -> Tensor:
+    if requires_grad and result.array.dtype.kind not in "fc":
+        raise RuntimeError(
+            "Only Tensors of floating point and complex dtype can require gradients. This one would hold "
+            f"{result.dtype}: ask for a floating-point dtype."
+        )
     return result.requires_grad_() if requires_grad else result
+
+
+def _shape(name: str, sizes: tuple[Any, ...], size: Any) -> tuple[int, ...]:
+    """The shape in `name(2, 3)`, `name((2, 3))` and `name(size=(2, 3))` alike."""
+    if size is None and not sizes:
+        raise TypeError(f'{name}() missing 1 required positional arguments: "size"')
+    try:
+        shape = flat(sizes if size is None else (size,))
+    except (AttributeError, ValueError, TypeError):
+        raise TypeError(
+            f"{name}(): argument 'size' (position 1) must be tuple of ints, not {sizes or size!r}"
+        ) from None
+    if min(shape, default=0) < 0:
+        raise RuntimeError(f"Trying to create tensor with negative dimension {min(shape)}: {list(shape)}")
+    return shape
 
 
 def full(size: Any, fill_value: Any, *, dtype: Any = None, device: Any = None, requires_grad: bool = False) -> Tensor:
@@ -119,40 +183,46 @@ def full(size: Any, fill_value: Any, *, dtype: Any = None, device: Any = None, r
     """
     if isinstance(fill_value, Tensor):
         fill_value = fill_value.item()
+    if isinstance(fill_value, np.generic):
+        fill_value = fill_value.item()
+    if not isinstance(fill_value, (int, float, complex)):
+        kind = type(fill_value).__name__
+        raise TypeError(f"full(): argument 'fill_value' (position 2) must be Number, not {kind}")
     chosen = dtypes.scalar_dtype(fill_value) if dtype is None else dtypes.as_dtype(dtype)
     where = resolve(device)
-    shape = flat((size,))
-    if min(shape, default=0) < 0:
-        raise RuntimeError(f"Trying to create tensor with negative dimension {min(shape)}: {list(shape)}")
+    shape = _shape("full", (), size)
     array = backend_for(where).full(shape, fill_value, chosen.dtype, where)
     return _finish(Tensor(array), requires_grad)
 
 
-def zeros(*size: Any, dtype: Any = None, device: Any = None, requires_grad: bool = False) -> Tensor:
+def zeros(*sizes: Any, size: Any = None, dtype: Any = None, device: Any = None, requires_grad: bool = False) -> Tensor:
     """A tensor of zeros: ``zeros(2, 3)`` or ``zeros((2, 3))``.
 
     >>> import gradx
     >>> gradx.zeros(2)
     tensor([0., 0.])
     """
-    return full(flat(size), 0, dtype=dtype or dtypes.get_default_dtype(), device=device, requires_grad=requires_grad)
+    chosen = dtype or dtypes.get_default_dtype()
+    return full(_shape("zeros", sizes, size), 0, dtype=chosen, device=device, requires_grad=requires_grad)
 
 
-def ones(*size: Any, dtype: Any = None, device: Any = None, requires_grad: bool = False) -> Tensor:
+def ones(*sizes: Any, size: Any = None, dtype: Any = None, device: Any = None, requires_grad: bool = False) -> Tensor:
     """A tensor of ones.
 
     >>> import gradx
     >>> gradx.ones(2)
     tensor([1., 1.])
     """
-    return full(flat(size), 1, dtype=dtype or dtypes.get_default_dtype(), device=device, requires_grad=requires_grad)
+    chosen = dtype or dtypes.get_default_dtype()
+    return full(_shape("ones", sizes, size), 1, dtype=chosen, device=device, requires_grad=requires_grad)
 
 
-def empty(*size: Any, dtype: Any = None, device: Any = None, requires_grad: bool = False) -> Tensor:
+def empty(*sizes: Any, size: Any = None, dtype: Any = None, device: Any = None, requires_grad: bool = False) -> Tensor:
     """A tensor whose elements are whatever the memory held."""
     where = resolve(device)
     chosen = dtypes.get_default_dtype() if dtype is None else dtypes.as_dtype(dtype)
-    return _finish(Tensor(backend_for(where).empty(flat(size), chosen.dtype, where)), requires_grad)
+    array = backend_for(where).empty(_shape("empty", sizes, size), chosen.dtype, where)
+    return _finish(Tensor(array), requires_grad)
 
 
 def full_like(
@@ -180,7 +250,7 @@ def empty_like(input: Tensor, *, dtype: Any = None, device: Any = None, requires
 
 
 def arange(
-    start: float,
+    start: float = 0,
     end: float | None = None,
     step: float = 1,
     *,
@@ -200,6 +270,8 @@ def arange(
         start, end = 0, start
     bounds = [v.item() if isinstance(v, Tensor) else v for v in (start, end, step)]
     start, end, step = bounds
+    if not (math.isfinite(start) and math.isfinite(end)):
+        raise RuntimeError(f"unsupported range: {start} -> {end}. Both bounds must be finite.")
     if step == 0:
         raise RuntimeError("step must be nonzero")
     if (end - start) * step < 0:
@@ -234,17 +306,36 @@ def eye(n: int, m: int | None = None, *, dtype: Any = None, device: Any = None, 
     tensor([[1., 0.],
             [0., 1.]])
     """
+    for name, length in (("n", n), ("m", 0 if m is None else m)):
+        if length < 0:
+            raise RuntimeError(f"{name} must be greater or equal to 0, got {length}")
     return _from_host(np.eye(n, m), dtype, device, requires_grad)
 
 
-def rand(*size: Any, dtype: Any = None, device: Any = None, requires_grad: bool = False) -> Tensor:
+def rand(*sizes: Any, size: Any = None, dtype: Any = None, device: Any = None, requires_grad: bool = False) -> Tensor:
     """Random numbers, uniform from 0 to below 1."""
-    return _from_host(random.generator().random(flat(size), np.float32), dtype, device, requires_grad)
+    shape = _shape("rand", sizes, size)
+    _require_floating("rand", dtype)
+    values = random.generator().random(shape, np.float32)
+    if dtype is not None and dtypes.as_dtype(dtype).itemsize == 2:
+        values = np.floor(values * 2048).astype(np.float32) / np.float32(
+            2048
+        )  # float16 would round the largest up to 1
+    return _from_host(values, dtype, device, requires_grad)
 
 
-def randn(*size: Any, dtype: Any = None, device: Any = None, requires_grad: bool = False) -> Tensor:
+def randn(*sizes: Any, size: Any = None, dtype: Any = None, device: Any = None, requires_grad: bool = False) -> Tensor:
     """Random numbers, normal with mean 0 and variance 1."""
-    return _from_host(random.generator().standard_normal(flat(size)), dtype, device, requires_grad)
+    shape = _shape("randn", sizes, size)
+    _require_floating("randn", dtype)
+    return _from_host(random.generator().standard_normal(shape), dtype, device, requires_grad)
+
+
+def _require_floating(name: str, dtype: Any) -> None:
+    if dtype is not None and not dtypes.as_dtype(dtype).is_floating_point:
+        raise NotImplementedError(
+            f"\"{name}\" not implemented for '{dtypes.as_dtype(dtype).name}'. Ask for a floating-point dtype."
+        )
 
 
 def randint(
@@ -259,6 +350,8 @@ def randint(
     """Random integers from `low` (0 if left out) to below `high`, all as likely."""
     if size is None:
         low, high, size = 0, low, high
+    if low >= high:
+        raise RuntimeError(f"random_ expects 'from' to be less than 'to', but got from={low} >= to={high}")
     values = random.generator().integers(low, high, flat((size,)))
     return _from_host(values, dtype or dtypes.int64, device, requires_grad)
 

@@ -22,7 +22,7 @@ class device:
         if isinstance(spec, int):
             spec = f"cuda:{spec}"
         name, colon, number = str(spec).partition(":")
-        if not name.isidentifier() or (colon and not number.isdecimal()):
+        if not name.isidentifier() or (colon and (not number.isdecimal() or number != str(int(number)))):
             raise RuntimeError(f"Invalid device string: '{spec}'")
         if colon:
             if index is not None:

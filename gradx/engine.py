@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from gradx import tape
-from gradx.backends import backend_of
+from gradx.backends import backend_of, loaded
 from gradx.ops.shape import sum_to
 from gradx.ops.transfer import cast
 from gradx.tape import AccumulateGrad, Edge, Node, Variable
@@ -48,8 +48,9 @@ def backward(
         walk.needed = _needed(edges, set(walk.captures))
     with tape.set_grad_enabled(graph), contextlib.ExitStack() as stack:
         if not graph:
-            for backend in {backend_of(value) for value in values}:
+            for backend in loaded():
                 stack.enter_context(backend.quiet())
+                walk.guarded |= backend.several_devices
         for edge, value in zip(edges, values, strict=True):
             walk.deposit(edge, value, fresh=False)
         walk.run()
@@ -72,6 +73,7 @@ class _Walk:
         self.captures: dict[Node, list[tuple[int, Variable]]] = {}
         self.found: dict[Edge, Any] = {}
         self.accumulate = accumulate
+        self.guarded = False  # whether raw arrays may be on another device than the current one
         for variable in inputs or ():
             node, output_nr = tape.edge_of(variable)
             self.captures.setdefault(node, []).append((output_nr, variable))
@@ -92,25 +94,38 @@ class _Walk:
             waiting[output_nr] = value
             if fresh:
                 self.owned.add(edge)
-        elif edge in self.owned and not self.graph:
-            before += value
         else:
-            waiting[output_nr] = _fit(before + value, node, output_nr)
-            self.owned.add(edge)
+            with self._beside(before):
+                if edge in self.owned and not self.graph:
+                    before += value
+                else:
+                    waiting[output_nr] = _fit(before + value, node, output_nr)
+                    self.owned.add(edge)
 
     def run(self) -> None:
         while self.queue:
             _, node = heapq.heappop(self.queue)
             grads = self.pending.pop(node)
-            if node.retained:
-                self._retain(node, grads)
-            for output_nr, variable in self.captures.get(node, ()):
-                self._capture(node, output_nr, variable, grads[output_nr])
-            if isinstance(node, AccumulateGrad):
-                if self.needed is None:
-                    self._accumulate(node.variable, grads[0], (node, 0) in self.owned)
-            elif self.needed is None or any(edge is not None and self.wanted(edge) for edge in node.edges):
-                self._step(node, grads)
+            if self.guarded:
+                with self._beside(next(g for g in grads if g is not None)):
+                    self._visit(node, grads)
+            else:
+                self._visit(node, grads)
+
+    def _beside(self, value: Any) -> contextlib.AbstractContextManager[Any]:
+        """Within it, the device of `value` is the current one: raw expressions give arrays there."""
+        return backend_of(value).at(value) if self.guarded else contextlib.nullcontext()
+
+    def _visit(self, node: Node, grads: list[Any]) -> None:
+        if node.retained:
+            self._retain(node, grads)
+        for output_nr, variable in self.captures.get(node, ()):
+            self._capture(node, output_nr, variable, grads[output_nr])
+        if isinstance(node, AccumulateGrad):
+            if self.needed is None:
+                self._accumulate(node.variable, grads[0], (node, 0) in self.owned)
+        elif self.needed is None or any(edge is not None and self.wanted(edge) for edge in node.edges):
+            self._step(node, grads)
 
     def _step(self, node: Node, grads: list[Any]) -> None:
         results = node.backward(grads, self.wanted, self.graph)

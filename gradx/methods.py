@@ -41,9 +41,13 @@ class OpMethods(Variable):
     __hash__ = object.__hash__
 
     def __eq__(self, other: Any) -> Any:
+        if other is None or isinstance(other, str):
+            return NotImplemented  # Python then says that they differ
         return compare.eq(self, other)
 
     def __ne__(self, other: Any) -> Any:
+        if other is None or isinstance(other, str):
+            return NotImplemented
         return compare.ne(self, other)
 
     def __pos__(self) -> Any:
@@ -56,10 +60,10 @@ class OpMethods(Variable):
         return elementwise.div(other, self)
 
     def __rfloordiv__(self, other: Any) -> Tensor:
-        return elementwise.floor_divide(other, self)  # type: ignore[arg-type]
+        return elementwise.floor_divide(other, self)
 
     def __rmod__(self, other: Any) -> Tensor:
-        return elementwise.remainder(other, self)  # type: ignore[arg-type]
+        return elementwise.remainder(other, self)
 
     def __rpow__(self, other: Any) -> Tensor:
         return elementwise.pow(other, self)

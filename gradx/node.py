@@ -115,12 +115,7 @@ class OpNode(Node):
             RuntimeError: they were freed, or one was changed in place.
         """
         if self.saved is None:
-            raise RuntimeError(
-                "Trying to backward through the graph a second time (or directly access saved tensors after they have "
-                "already been freed). Saved intermediate values of the graph are freed when you call .backward() or "
-                "autograd.grad(). Specify retain_graph=True if you need to backward through the graph a second time or "
-                "if you need to access saved tensors after calling backward."
-            )
+            raise RuntimeError(tape.FREED)
         for place, version, expected in self.versions:
             if version[0] != expected:
                 self._raise_changed(self.saved[place], place, version[0], expected)

@@ -39,7 +39,10 @@ def set_device_fallback(policy: Policy) -> None:
 
 def get_device_fallback() -> str:
     """The policy in force: what was set, else ``GRADX_DEVICE_FALLBACK``, else "warn"."""
-    return _Settings.policy or os.environ.get("GRADX_DEVICE_FALLBACK") or "warn"
+    policy = _Settings.policy or os.environ.get("GRADX_DEVICE_FALLBACK") or "warn"
+    if policy not in ("warn", "silent", "error"):
+        raise ValueError(f"GRADX_DEVICE_FALLBACK must be 'warn', 'silent' or 'error', not {policy!r}")
+    return policy
 
 
 def get_default_device() -> device:

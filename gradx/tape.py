@@ -177,6 +177,13 @@ def refresh(variable: Variable) -> None:
 
 # ---- nodes ---------------------------------------------------------------------------------------------------------------
 
+FREED = (
+    "Trying to backward through the graph a second time (or directly access saved tensors after they have already been "
+    "freed). Saved intermediate values of the graph are freed when you call .backward() or autograd.grad(). Specify "
+    "retain_graph=True if you need to backward through the graph a second time or if you need to access saved tensors "
+    "after calling backward."
+)
+
 Edge = tuple["Node", int]
 Metadata = tuple[tuple[int, ...], np.dtype[Any], type]  # of an output: shape, dtype, array type
 

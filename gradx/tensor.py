@@ -312,6 +312,8 @@ class Tensor(OpMethods, InplaceMethods):
         unknown = set(ignored) - {"non_blocking", "memory_format"}
         if unknown:
             raise TypeError(f"to() received an invalid combination of arguments - unexpected {sorted(unknown)}")
+        flags = [arg for arg in args if isinstance(arg, bool_of)]  # non_blocking, copy
+        copy = copy or flags[1:2] == [True]
         for arg in args:
             if isinstance(arg, Tensor):
                 dtype, device = arg.dtype, arg.device
@@ -377,7 +379,7 @@ class Tensor(OpMethods, InplaceMethods):
         )
 
     def __format__(self, spec: str) -> str:
-        return format(self.item(), spec) if spec and not self.ndim else repr(self)
+        return repr(self) if self.ndim or type(self) is not Tensor else format(self.item(), spec)
 
     def __bool__(self) -> Any:
         if self.array.size != 1:
@@ -386,10 +388,15 @@ class Tensor(OpMethods, InplaceMethods):
         return bool_of(self.array.item())
 
     def __int__(self) -> Any:
-        return int_of(self.item())
+        return int_of(self._number())
 
     def __float__(self) -> Any:
-        return float_of(self.item())
+        return float_of(self._number())
+
+    def _number(self) -> Any:
+        if self.array.size != 1:
+            raise ValueError("only one element tensors can be converted to Python scalars")
+        return self.array.item()
 
     def __index__(self) -> Any:
         if self.array.size != 1 or self.array.dtype.kind not in "iub":

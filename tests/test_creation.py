@@ -83,6 +83,8 @@ def test_tensors_among_the_data():
     same(lambda m: m.tensor([m.tensor(1), m.tensor(2)]))
     same(lambda m: m.tensor([m.tensor(1.0, dtype=m.float64), 2]))
     same(lambda m: m.as_tensor([m.tensor([1]), m.tensor([2])]))
+    same(lambda m: m.as_tensor([m.tensor([1, 2]), m.tensor([2, 3])]), message=False)
+    same(lambda m: m.as_tensor([m.tensor([1.0, 2.0])]))
 
 
 def test_requires_grad():
@@ -184,7 +186,8 @@ def test_arange_keywords():
 
 
 @pytest.mark.parametrize(
-    "arguments", [(0, 1, 5), (1, 0, 3), (-2.5, 2.5, 11), (0, 1, 1), (3, 4, 0), (0, 0, 3), (0, 1, -1), (0, 10, 7), (1, 2, 2)]
+    "arguments",
+    [(0, 1, 5), (1, 0, 3), (-2.5, 2.5, 11), (0, 1, 1), (3, 4, 0), (0, 0, 3), (0, 1, -1), (0, 10, 7), (1, 2, 2)],
 )
 @pytest.mark.parametrize("dtype", ["float32", "float64", "float16"])
 def test_linspace(arguments, dtype):
@@ -198,7 +201,9 @@ def test_linspace_default_dtype_ends_and_integers():
 
 
 @pytest.mark.parametrize("function", ["zeros", "ones"])
-@pytest.mark.parametrize("size", [(2, 3), ((2, 3),), ([2, 3],), (), ((),), (0,), (3, 0), (-1,), ((2, -3),), (2.0,), ("a",)])
+@pytest.mark.parametrize(
+    "size", [(2, 3), ((2, 3),), ([2, 3],), (), ((),), (0,), (3, 0), (-1,), ((2, -3),), (2.0,), ("a",)]
+)
 def test_constants(function, size):
     same(lambda m: getattr(m, function)(*size), message=False)
 
@@ -262,7 +267,7 @@ def test_random_numbers_repeat_after_a_seed():
 def test_random_numbers_are_distributed_as_they_should_be():
     gradx.manual_seed(0)
     uniform, normal = gradx.rand(20_000), gradx.randn(20_000)
-    assert 0 <= uniform.min().item() and uniform.max().item() < 1
+    assert uniform.min().item() >= 0 and uniform.max().item() < 1
     assert abs(uniform.mean().item() - 0.5) < 0.01
     assert abs(normal.mean().item()) < 0.03
     assert abs(normal.std().item() - 1) < 0.03
@@ -273,7 +278,7 @@ def test_random_numbers_are_distributed_as_they_should_be():
 
 
 def test_random_dtypes_and_sizes():
-    for size in ((2, 3), ((2, 3),), (0,), ()):
+    for size in ((2, 3), ((2, 3),), (0,), ((),)):
         same(lambda m: m.rand(*size).shape)  # noqa: B023
         same(lambda m: m.randn(*size).dtype)  # noqa: B023
     same(lambda m: m.rand(2, dtype=m.float64).dtype)
@@ -287,9 +292,4 @@ def test_random_dtypes_and_sizes():
 
 def test_unknown_keywords_are_refused():
     same(lambda m: m.zeros(2, colour="red"), message=False)
-    same(lambda m: m.tensor([1], dtype="float"), message=False)
     same(lambda m: m.zeros(2, dtype=3), message=False)
-
-
-def test_layout_keywords_that_tutorials_pass():
-    same(lambda m: m.empty(2, pin_memory=False).shape)

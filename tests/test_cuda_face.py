@@ -12,6 +12,12 @@ NO_CUDA = Diagnosis(False, "There is no NVIDIA driver.", "Install it.")
 
 
 @pytest.fixture
+def two_devices():
+    if cuda.device_count() < 2:
+        pytest.skip("needs two CUDA devices")
+
+
+@pytest.fixture
 def no_cuda(monkeypatch):
     monkeypatch.setattr(cuda, "diagnose", lambda: NO_CUDA)
 
@@ -51,9 +57,7 @@ def test_memory_allocated():
 
 
 @pytest.mark.cuda
-def test_memory_is_counted_for_each_device():
-    if cuda.device_count() < 2:
-        pytest.skip("needs two CUDA devices")
+def test_memory_is_counted_for_each_device(two_devices):
     before = cuda.memory_allocated(0), cuda.memory_allocated(1)
     x = gradx.zeros(1000, device="cuda:1")
     assert x.device == gradx.device("cuda:1")
@@ -68,3 +72,31 @@ def test_a_device_that_is_not_there():
         cuda.synchronize(99)
     with pytest.raises(ValueError, match="Expected a cuda device, but got: cpu"):
         cuda.memory_allocated("cpu")
+
+
+@pytest.mark.cuda
+def test_operations_run_where_their_operands_are(two_devices):
+    x = gradx.tensor([1.0, 2.0], device="cuda:1")
+    for result in (x + 1, x.sum(), x.softmax(0), gradx.cat([x, x]), x.reshape(2, 1) @ x.reshape(1, 2), x.clone()):
+        assert result.device == gradx.device("cuda:1")
+    assert (x * 2).tolist() == [2, 4]
+    assert cuda.current_device() == 0
+
+
+@pytest.mark.cuda
+def test_two_cuda_devices_do_not_mix(two_devices):
+    x, y = (gradx.ones(3, device=f"cuda:{i}") for i in range(2))
+    with pytest.raises(RuntimeError, match=r"on the same device.*cuda:0 and cuda:1.*move one operand of mul"):
+        x * y
+    assert (x.to("cuda:1") * y).tolist() == [1, 1, 1]
+
+
+@pytest.mark.cuda
+def test_gradients_stay_where_they_belong(two_devices):
+    x = gradx.tensor([3.0], device="cuda:0", requires_grad=True)
+    y = gradx.tensor([5.0], device="cuda:1", requires_grad=True)
+    ((x * 2).to("cuda:1") * y / y.sqrt()).sum().backward()
+    assert x.grad.device == x.device
+    assert y.grad.device == y.device
+    assert x.grad.item() == pytest.approx(2 * 5**0.5)
+    assert y.grad.item() == pytest.approx(3 / 5**0.5)

@@ -215,6 +215,11 @@ def test_elementwise(cupy, kernels, random, dtype):
     close(kernels.elementwise("clamp", on_device[0], -1.0, on_device[1]), np.minimum(np.maximum(x, -1), g), dtype)
 
 
+def test_sign_of_nan_is_zero(cupy, kernels):
+    out = kernels.elementwise("sign", cupy.asarray([-3.0, -0.0, 0.0, 2.0, np.inf, np.nan]))
+    np.testing.assert_array_equal(out.get(), [-1, 0, 0, 1, 1, 0])
+
+
 def test_sigmoid_does_not_overflow(cupy, kernels):
     out = kernels.elementwise("sigmoid", cupy.asarray([-1000.0, 0.0, 1000.0, np.inf, -np.inf, np.nan]))
     np.testing.assert_array_equal(out.get(), [0, 0.5, 1, 1, 0, np.nan])

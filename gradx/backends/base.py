@@ -50,6 +50,7 @@ ALIASES = {
 # Kernels that array libraries have for dtypes (by kind) for which they make no sense, and torch has none.
 REFUSED = {
     **dict.fromkeys(("lt", "le", "gt", "ge", "maximum", "minimum", "amax", "amin", "max_dim", "min_dim"), "c"),
+    **dict.fromkeys(("max_all", "min_all"), "c"),
     **dict.fromkeys(("argmax", "argmin", "floor", "ceil", "trunc", "round"), "cb"),
     **dict.fromkeys(("floor_divide", "remainder"), "cb"),
     **dict.fromkeys(("bitwise_and", "bitwise_or", "bitwise_xor", "bitwise_not"), "fc"),
@@ -65,7 +66,7 @@ def _refusing(name: str, kernel: Callable[..., Array], kinds: str) -> Callable[.
         array = x if hasattr(x, "dtype") else rest[0]
         if array.dtype.kind in kinds:
             raise NotImplementedError(
-                f'"{name}" not implemented for \'{array.dtype.name}\'. Convert the tensor with .to(dtype) first.'
+                f"\"{name}\" not implemented for '{array.dtype.name}'. Convert the tensor with .to(dtype) first."
             )
         return kernel(x, *rest)
 
@@ -80,6 +81,12 @@ class Backend:
 
     def __init__(self, xp: Any) -> None:
         self.xp = xp
+        self._roots = {
+            2: xp.square,
+            0.5: xp.sqrt,
+            -0.5: self.rsqrt,
+            -1: self.reciprocal,
+        }  # quicker, and exact as torch's
 
     def kernel(self, name: str) -> Callable[..., Array]:
         """The kernel called `name`: this backend's own, else the array library's function of that name."""
@@ -114,6 +121,12 @@ class Backend:
 
     def quiet(self) -> AbstractContextManager[Any]:
         """Within it, floating-point conditions (division by zero, overflow) give inf and NaN without warnings."""
+        return contextlib.nullcontext()
+
+    several_devices = False  # whether an array may be on another device than the current one
+
+    def at(self, array: Array) -> AbstractContextManager[Any]:
+        """Within it, the device of `array` is the current one."""
         return contextlib.nullcontext()
 
     def owns_memory(self, array: Array) -> bool:
@@ -190,6 +203,8 @@ class Backend:
             ) from None
 
     def pow(self, x: Array | complex, y: Array | complex) -> Array:
+        if type(y) in (int, float) and x.dtype.kind == "f" and y in self._roots:
+            return self._roots[y](x)
         try:
             return self.xp.power(x, y)
         except ValueError as error:  # a whole number to a negative whole power; a misfit of shapes is an error as well
@@ -203,7 +218,11 @@ class Backend:
             return self.xp.where(y < 0, unit, self.xp.power(x, self.xp.maximum(y, 0))).astype(y.dtype)
 
     def sign(self, x: Array) -> Array:
-        return self.copy(x) if x.dtype.kind == "b" else self.xp.sign(x)
+        if x.dtype.kind == "b":
+            return self.copy(x)
+        if x.dtype.kind != "f":
+            return self.xp.sign(x)
+        return (x > 0).astype(x.dtype) - (x < 0)  # 0 for NaN, as in torch, hence 0 for the gradient of abs there
 
     def floor(self, x: Array) -> Array:
         return self.copy(x) if x.dtype.kind in "iu" else self.xp.floor(x)
@@ -237,7 +256,7 @@ class Backend:
         return self.xp.maximum(x, 0)
 
     def threshold_backward(self, g: Array, out: Array) -> Array:
-        return self.xp.where(out > 0, g, g.dtype.type(0))
+        return self.xp.where(out <= 0, g.dtype.type(0), g)  # NaN passes the gradient on, as in torch
 
     def clamp(self, x: Array, low: Array | float | None, high: Array | float | None) -> Array:
         if low is not None:
@@ -269,6 +288,12 @@ class Backend:
 
     def amin(self, x: Array, dim: Dims, keepdim: bool) -> Array:
         return self.xp.min(x, axis=dim, keepdims=keepdim)
+
+    def max_all(self, x: Array) -> Array:
+        return self.amax(x, tuple(range(x.ndim)), False)
+
+    def min_all(self, x: Array) -> Array:
+        return self.amin(x, tuple(range(x.ndim)), False)
 
     def any(self, x: Array, dim: Dims, keepdim: bool) -> Array:
         return self.xp.any(x, axis=dim, keepdims=keepdim)
@@ -304,6 +329,8 @@ class Backend:
 
     def logsumexp(self, x: Array, dim: Dims, keepdim: bool) -> Array:
         wide = self._wide(x)
+        if 0 in x.shape:
+            return self.xp.log(self.sum(x, dim, keepdim))
         top = self.amax(wide, dim, True)
         top = self.xp.where(self.xp.isfinite(top), top, top.dtype.type(0))
         total = self.xp.log(self.sum(self.xp.exp(wide - top), dim, True)) + top
@@ -323,6 +350,8 @@ class Backend:
     # ---- softmax and losses ------------------------------------------------------------------------------------------
 
     def softmax(self, x: Array, dim: int) -> Array:
+        if not x.size:
+            return self.copy(x)
         wide = self._wide(x)
         e = self.xp.exp(wide - self.amax(wide, (dim,), True))
         return (e / self.sum(e, (dim,), True)).astype(x.dtype, copy=False)
@@ -332,6 +361,8 @@ class Backend:
         return (out * (wide - self.sum(wide * out, (dim,), True))).astype(g.dtype, copy=False)
 
     def log_softmax(self, x: Array, dim: int) -> Array:
+        if not x.size:
+            return self.copy(x)
         wide = self._wide(x)
         shifted = wide - self.amax(wide, (dim,), True)
         return (shifted - self.xp.log(self.sum(self.xp.exp(shifted), (dim,), True))).astype(x.dtype, copy=False)
@@ -339,6 +370,10 @@ class Backend:
     def log_softmax_backward(self, g: Array, out: Array, dim: int) -> Array:
         wide, out = self._wide(g), self._wide(out)
         return (wide - self.xp.exp(out) * self.sum(wide, (dim,), True)).astype(g.dtype, copy=False)
+
+    def binary_cross_entropy(self, input: Array, target: Array) -> Array:
+        log, maximum = self.xp.log, self.xp.maximum
+        return -(target * maximum(log(input), -100) + (1 - target) * maximum(log(1 - input), -100))
 
     def mse_loss(self, input: Array, target: Array, reduction: str) -> Array:
         difference = self._wide(input) - self._wide(target)
@@ -387,11 +422,11 @@ class Backend:
 
     def slice(self, x: Array, index: tuple[Any, ...]) -> Array:
         """Basic indexing, which gives a view: integers, slices, None and Ellipsis."""
-        return x[(*index, ...)]  # the ellipsis keeps an element an array
+        return x[_with_ellipsis(index)]
 
     def slice_backward(self, g: Array, shape: Dims, index: tuple[Any, ...]) -> Array:
         out = self.xp.zeros(shape, g.dtype)
-        out[(*index, ...)] = g
+        out[_with_ellipsis(index)] = g
         return out
 
     def index(self, x: Array, index: tuple[Any, ...]) -> Array:
@@ -402,6 +437,9 @@ class Backend:
         out = self.xp.zeros(shape, g.dtype)
         self.xp.add.at(out, index, g)
         return out
+
+    def require_within(self, index: Array, size: int, dim: int) -> None:
+        """Raise RuntimeError unless all of `index` are from 0 to below `size`, where a look at them is free of cost."""
 
     def gather(self, x: Array, dim: int, index: Array) -> Array:
         return x[self._along(x.shape, dim, index)]
@@ -418,3 +456,22 @@ class Backend:
             for d, n in enumerate(index.shape)
         ]
         return tuple(index if d == dim else grid[d] for d in range(len(shape)))
+
+
+def _with_ellipsis(index: tuple[Any, ...]) -> tuple[Any, ...]:
+    """A basic index of the same elements that keeps a single element an array."""
+    return index if Ellipsis in index else (*index, ...)
+
+
+def misfit(args: Sequence[Any]) -> str:
+    """Torch's sentence about the first two arrays among a kernel's arguments whose shapes do not broadcast."""
+    shapes = [arg.shape for arg in args if hasattr(arg, "shape")]
+    for i, a in enumerate(shapes):
+        for b in shapes[i + 1 :]:
+            for back in range(1, min(len(a), len(b)) + 1):
+                if a[-back] != b[-back] and 1 not in (a[-back], b[-back]):
+                    return (
+                        f"The size of tensor a ({a[-back]}) must match the size of tensor b ({b[-back]}) at non-singleton "
+                        f"dimension {max(len(a), len(b)) - back}. The shapes {list(a)} and {list(b)} do not broadcast."
+                    )
+    return f"The shapes {', '.join(str(list(shape)) for shape in shapes)} do not fit each other."

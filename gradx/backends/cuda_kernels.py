@@ -229,6 +229,7 @@ def logsumexp(x: cupy.ndarray, dim: Dims, keepdim: bool) -> cupy.ndarray:
 # Inputs and the result, by the backend's name of the kernel. `Wide` is float for float16, else T.
 _ELEMENTWISE: Final = {
     "rsqrt": ("T x", "rsqrt(Wide(x))"),
+    "sign": ("T x", "T(int(x > T(0)) - int(x < T(0)))"),
     "sigmoid": ("T x", "1 / (1 + exp(-Wide(x)))"),
     "sigmoid_backward": ("T g, T y", "Wide(g) * (1 - Wide(y)) * Wide(y)"),
     "tanh_backward": ("T g, T y", "Wide(g) * (1 - Wide(y) * Wide(y))"),

@@ -36,24 +36,44 @@ class CupyBackend(Backend):
         super().__init__(cupy)
         self._devices = [device("cuda", i) for i in range(cupy.cuda.runtime.getDeviceCount())]
 
+    @property
+    def several_devices(self) -> bool:
+        """Whether there is a choice of device, so that kernels must be told where to run."""
+        return len(self._devices) > 1
+
     def kernel(self, name: str) -> Callable[..., Array]:
-        """The kernel `name`; where there are several devices, it runs on that of its first array."""
+        """The kernel `name`; where there are several devices, it runs on that of its arrays.
+
+        Raises (the kernel):
+            RuntimeError: the arrays live on different devices.
+        """
         function = super().kernel(name)
-        if len(self._devices) == 1:
+        if not self.several_devices:
             return function
 
         @functools.wraps(function)
         def kernel(*args: Any) -> Array:
-            first = next((arg for arg in args if isinstance(arg, cupy.ndarray)), None)
-            with self.at(first):
+            arrays = [arg for arg in args if isinstance(arg, cupy.ndarray)]
+            if len({array.data.device_id for array in arrays}) > 1:
+                raise RuntimeError(self._mixed(name, arrays))
+            with self.at(arrays[0] if arrays else None):
                 return function(*args)
 
         return kernel
 
+    def _mixed(self, name: str, arrays: list[Array]) -> str:
+        places = sorted({str(self.device_of(array)) for array in arrays})
+        return (
+            "Expected all tensors to be on the same device, but found at least two devices, "
+            f"{' and '.join(places)}! gradx never copies between devices by itself: move one operand of {name} "
+            "with .to(device)."
+        )
+
     # ---- devices and memory --------------------------------------------------------------------------------
 
     def device_of(self, array: Array) -> device:
-        return self._devices[array.data.device_id]
+        index: int = array.data.device_id
+        return self._devices[index]
 
     def at(self, array: Array | None) -> AbstractContextManager[Any]:
         """Within it, the device of `array` is the current one."""
@@ -138,6 +158,9 @@ class CupyBackend(Backend):
 
     def rsqrt(self, x: Array) -> Array:
         return cuda_kernels.elementwise("rsqrt", x) if _fused(x) else super().rsqrt(x)
+
+    def sign(self, x: Array) -> Array:
+        return cuda_kernels.elementwise("sign", x) if _fused(x) else super().sign(x)
 
     def sigmoid(self, x: Array) -> Array:
         return cuda_kernels.elementwise("sigmoid", x) if _fused(x) else super().sigmoid(x)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextvars
+import math
 import threading
 from collections.abc import Callable
 from contextlib import AbstractContextManager
@@ -10,12 +11,13 @@ from typing import Any
 
 import numpy as np
 
-from gradx.backends.base import Array, Backend, Dims
+from gradx.backends.base import Array, Backend, Dims, misfit
 from gradx.device import device
 
 CPU = device("cpu")
 _add: Any = np.add.reduce
-_BLOCK = 256  # terms that are added one after the other where NumPy does not sum pairwise
+_MANY = 1_000_000
+_BLOCK = 64  # terms that are added one after the other where NumPy does not sum pairwise
 
 
 class _Quiet(threading.local):
@@ -46,7 +48,12 @@ class NumpyBackend(Backend):
         function, local, scalar, asarray = super().kernel(name), _quiet, np.generic, np.asarray
 
         def kernel(*args: Any) -> Array:
-            out = local.run(function, *args)
+            try:
+                out = local.run(function, *args)
+            except ValueError as error:
+                if "broadcast" not in str(error):
+                    raise
+                raise RuntimeError(misfit(args)) from None
             return asarray(out) if isinstance(out, scalar) else out
 
         return kernel
@@ -72,7 +79,12 @@ class NumpyBackend(Backend):
 
     def remainder(self, x: Array | float, y: Array | float) -> Array:
         _refuse_zero(x, y)
-        return np.remainder(x, y)  # type: ignore[no-any-return]
+        return np.remainder(x, y)
+
+    def require_within(self, index: Array, size: int, dim: int) -> None:
+        for place in (index.min(), index.max()) if index.size else ():
+            if not 0 <= place < size:
+                raise RuntimeError(f"index {place} is out of bounds for dimension {dim} with size {size}")
 
     def sum(self, x: Array, dim: Dims, keepdim: bool) -> Array:
         """NumPy sums pairwise only along contiguous memory; other long dimensions are first summed in blocks."""
@@ -80,7 +92,13 @@ class NumpyBackend(Backend):
         if x.dtype.kind not in "fc":
             return _add(x, axis=dim, keepdims=keepdim, dtype=np.int64)
         total = self._wide(x)
-        if not (total.flags.c_contiguous and len(dim) == total.ndim):
+        if total.flags.c_contiguous and len(dim) == total.ndim:  # pairwise, good enough up to a million
+            if total.size > _MANY:
+                shape = (1,) * total.ndim if keepdim else ()
+                return np.asarray(_sum_rows(total.reshape(-1, 1), 1).astype(x.dtype).reshape(shape))
+        else:
+            if total.flags.c_contiguous and sorted(dim) == list(range(len(dim))):
+                total, dim = _sum_rows(total, len(dim)), tuple(range(len(dim)))
             for d in dim:
                 while total.shape[d] > 2 * _BLOCK and total.strides[d] != total.itemsize:
                     total = _sum_blocks(total, d)
@@ -90,15 +108,33 @@ class NumpyBackend(Backend):
 def _refuse_zero(x: Array | float, y: Array | float) -> None:
     """Whole numbers have no infinity to be the quotient; NumPy would say 0."""
     if np.result_type(x, y).kind not in "fc" and np.any(np.equal(y, 0)):
-        raise RuntimeError("ZeroDivisionError: a whole number was divided by zero.")
+        raise RuntimeError("ZeroDivisionError. A whole number was divided by zero.")
+
+
+def _sum_rows(x: Array, lead: int) -> Array:
+    """`x`, contiguous, summed in float64 over its `lead` first dimensions, kept with length 1; as it is where few.
+
+    Short rows are laid side by side: NumPy adds the longer ones several times as fast.
+    """
+    columns = math.prod(x.shape[lead:])
+    rows = math.prod(x.shape[:lead])
+    if columns == 0 or rows <= 2 * _BLOCK:
+        return x
+    fold = max(1, min(rows, 1024 // columns))
+    flat = x.reshape(rows, columns)
+    whole, wide = rows // fold * fold, np.result_type(x, np.float64)
+    total = np.add.reduce(flat[:whole].reshape(-1, fold * columns), axis=0, dtype=wide).reshape(fold, columns)
+    total = np.add.reduce(total, axis=0) + np.add.reduce(flat[whole:], axis=0, dtype=wide)
+    return total.reshape((1,) * lead + x.shape[lead:])
 
 
 def _sum_blocks(x: Array, dim: int) -> Array:
     """`x` with every `_BLOCK` neighbours along `dim` replaced by their sum, the rest kept as they are."""
     count = x.shape[dim] // _BLOCK
     head = np.moveaxis(x, dim, 0)[: count * _BLOCK]
-    blocks = _add(head.reshape(count, _BLOCK, *head.shape[1:]), axis=1)
+    wide = np.result_type(x, np.float64)
+    blocks = _add(head.reshape(count, _BLOCK, *head.shape[1:]), axis=1, dtype=wide)
     rest = np.moveaxis(x, dim, 0)[count * _BLOCK :]
     if len(rest):
-        blocks = np.concatenate((blocks, _add(rest, axis=0, keepdims=True)))
+        blocks = np.concatenate((blocks, _add(rest, axis=0, keepdims=True, dtype=wide)))
     return np.moveaxis(blocks, 0, dim)

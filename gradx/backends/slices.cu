@@ -9,6 +9,7 @@
 // Compiled for one kernel (its name in capitals is defined), one dtype and one shape of team at a time.
 
 #include <cuda_fp16.h>
+#include <math_constants.h>
 
 typedef ELEMENT T;      // __half, float or double
 typedef ACCUMULATOR A;  // float or double
@@ -90,7 +91,7 @@ softmax(const T* __restrict__ x, T* __restrict__ out, Index slices, Index n, Ind
         const Index slice = first + team, size = slice < slices ? n : 0;
         const Index base = slice / inner * n * inner + slice % inner;
         const Slice xs(x + base, size, inner, lane);
-        A top = -(A)INFINITY;  // a NaN need not win: exp(NaN - top) makes the sum NaN
+        A top = -(A)CUDART_INF_F;  // a NaN need not win: exp(NaN - top) makes the sum NaN
         CHUNKS ELEMENTS top = Max::apply(top, xs.get(start, i, k));
         top = team_reduce<Max>(top, team, lane);
         const A sum = SUM(exp(xs.get(start, i, k) - top));
@@ -149,7 +150,7 @@ reduce(const T* __restrict__ x, const void* __restrict__ other, RESULT* __restri
         const A centre = SUM(xs.get(start, i, k)) / n;
         A sum = SUM(square(xs.get(start, i, k) - centre));
 #elif defined(LOGSUMEXP)
-        A top = -(A)INFINITY;
+        A top = -(A)CUDART_INF_F;
         CHUNKS ELEMENTS top = Max::apply(top, xs.get(start, i, k));
         top = team_reduce<Max>(top, team, lane);
         if (!isfinite(top)) top = 0;

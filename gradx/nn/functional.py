@@ -8,19 +8,29 @@ tensor([0.5000, 0.5000])
 
 from __future__ import annotations
 
+import math
 import warnings
 from typing import Any
 
+from gradx import creation, dtypes, random
 from gradx.ops import activation, elementwise, loss, reduce, select
 from gradx.ops import softmax as _softmax
 from gradx.ops.activation import relu, sigmoid, tanh
 from gradx.ops.loss import cross_entropy, mse_loss, nll_loss
 from gradx.ops.shape import transpose
+from gradx.samples import UNARY, S, T, samples
 from gradx.tensor import Tensor
 
 __all__ = [
+    "binary_cross_entropy",
+    "binary_cross_entropy_with_logits",
     "cross_entropy",
+    "dropout",
+    "elu",
+    "gelu",
+    "huber_loss",
     "l1_loss",
+    "layer_norm",
     "leaky_relu",
     "linear",
     "log_softmax",
@@ -28,14 +38,19 @@ __all__ = [
     "mse_loss",
     "nll_loss",
     "normalize",
+    "one_hot",
     "relu",
     "sigmoid",
     "silu",
+    "smooth_l1_loss",
     "softmax",
     "softmin",
     "softplus",
     "tanh",
 ]
+
+
+PAIRS = (S(T(3, 4), T(3, 4)), S(T(3, 4), T(3, 4), reduction="sum"), S(T(3), T(3), reduction="none"))
 
 
 def _implicit_dim(name: str, ndim: int) -> int:
@@ -58,11 +73,13 @@ def log_softmax(input: Tensor, dim: int | None = None, _stacklevel: int = 3, dty
     return _softmax.log_softmax(input, _implicit_dim("log_softmax", input.dim()) if dim is None else dim, dtype)
 
 
+@samples(S(T(3, 4), 1), oracle="nn.functional.softmin")
 def softmin(input: Tensor, dim: int | None = None, _stacklevel: int = 3, dtype: Any = None) -> Tensor:
     """The softmax of `-input`."""
     return softmax(-input, dim, _stacklevel, dtype)
 
 
+@samples(S(T(2, 3), T(4, 3), T(4)), S(T(3), T(4, 3)), S(T(2, 3), T(3)), oracle="nn.functional.linear")
 def linear(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     """`input @ weight.T + bias`.
 
@@ -75,11 +92,13 @@ def linear(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     return product if bias is None else product + bias
 
 
+@samples(*UNARY, S(T(3), 0.2), oracle="nn.functional.leaky_relu")
 def leaky_relu(input: Tensor, negative_slope: float = 0.01) -> Tensor:
     """`input` where positive, `negative_slope * input` elsewhere."""
     return select.where(input > 0, input, input * negative_slope)
 
 
+@samples(*UNARY, S(T(3), 2.0, 1.0), oracle="nn.functional.softplus")
 def softplus(input: Tensor, beta: float = 1, threshold: float = 20) -> Tensor:
     """`log(1 + exp(beta * input)) / beta`; `input` itself where `beta * input` exceeds `threshold`."""
     scaled = input * beta
@@ -87,21 +106,176 @@ def softplus(input: Tensor, beta: float = 1, threshold: float = 20) -> Tensor:
     return select.where(large, input, elementwise.log1p(elementwise.exp(select.where(large, 0.0, scaled))) / beta)
 
 
+@samples(*UNARY, oracle="nn.functional.silu")
 def silu(input: Tensor) -> Tensor:
     """`input * sigmoid(input)`."""
     return input * activation.sigmoid(input)
 
 
+@samples(*UNARY, oracle="nn.functional.logsigmoid")
 def logsigmoid(input: Tensor) -> Tensor:
     """`log(sigmoid(input))`, without underflow."""
     return select.minimum(input, input * 0) - elementwise.log1p(elementwise.exp(-elementwise.abs(input)))
 
 
+@samples(*PAIRS, oracle="nn.functional.l1_loss")
 def l1_loss(input: Tensor, target: Tensor, reduction: str = "mean") -> Tensor:
     """`|input - target|`: its mean, its sum, or, for "none", as it is."""
     return loss.reduced(elementwise.abs(input - target), reduction)
 
 
+@samples(S(T(3, 4)), S(T(3, 4), 1.0, 0), oracle="nn.functional.normalize")
 def normalize(input: Tensor, p: float = 2.0, dim: int = 1, eps: float = 1e-12) -> Tensor:
     """`input` divided by its p-norm along `dim`, or by `eps` if that is larger."""
     return input / select.clamp(reduce.norm(input, p, dim, True), min=eps)
+
+
+@samples(S(T(3, 4), approximate="tanh"), S(T(), approximate="tanh"), oracle="nn.functional.gelu")
+def gelu(input: Tensor, approximate: str = "none") -> Tensor:
+    """`input * P(X <= input)` for a standard normal X (Hendrycks and Gimpel, 2016), by the formula with tanh.
+
+    Raises:
+        RuntimeError: `approximate` is neither "none" nor "tanh".
+        NotImplementedError: it is "none": NumPy has no error function.
+    """
+    if approximate == "none":
+        raise NotImplementedError(
+            "gelu by the error function is not supported yet. Use gelu(input, approximate='tanh')."
+        )
+    if approximate != "tanh":
+        raise RuntimeError(f"approximate argument must be either none or tanh. It is {approximate!r}.")
+    inner = math.sqrt(2 / math.pi) * (input + 0.044715 * input * input * input)
+    return 0.5 * input * (1 + activation.tanh(inner))
+
+
+@samples(*UNARY, S(T(3), 0.5), oracle="nn.functional.elu")
+def elu(input: Tensor, alpha: float = 1.0) -> Tensor:
+    """`input` where positive, `alpha * (exp(input) - 1)` elsewhere."""
+    positive = input > 0
+    return select.where(positive, input, alpha * elementwise.expm1(select.where(positive, 0.0, input)))
+
+
+def dropout(input: Tensor, p: float = 0.5, training: bool = True) -> Tensor:
+    """Each element zero with probability `p`, else divided by `1 - p`; `input` itself if not `training`.
+
+    Raises:
+        ValueError: `p` is not from 0 to 1.
+    """
+    if not 0 <= p <= 1:
+        raise ValueError(f"dropout probability has to be between 0 and 1, but got {p}")
+    if not training or p == 0:
+        return input
+    kept = creation.from_numpy(random.generator().random(tuple(input.shape)) >= p).to(input.device)
+    return select.where(kept, input / (1 - p) if p < 1 else input, 0)
+
+
+def one_hot(tensor: Tensor, num_classes: int = -1) -> Tensor:
+    """For each class index a row of zeros with a one in its place.
+
+    Args:
+        tensor: int64 class indices, of any shape.
+        num_classes: the length of the rows; -1 for one more than the largest index.
+
+    >>> import gradx
+    >>> one_hot(gradx.tensor([0, 2]))
+    tensor([[1, 0, 0],
+            [0, 0, 1]])
+    """
+    if tensor.dtype is not dtypes.int64:
+        raise RuntimeError(
+            f"one_hot is only applicable to index tensor of type LongTensor. This one holds {tensor.dtype}."
+        )
+    if tensor.numel() and tensor.min().item() < 0:
+        raise RuntimeError("Class values must be non-negative.")
+    classes = int(tensor.max().item()) + 1 if num_classes == -1 else num_classes
+    if tensor.numel() and tensor.max().item() >= classes:
+        raise RuntimeError("Class values must be smaller than num_classes.")
+    places = creation.arange(classes, device=tensor.device)
+    hot: Tensor = tensor.unsqueeze(-1) == places
+    return hot.long()
+
+
+@samples(S(T(2, 3, 4), (4,)), S(T(2, 3, 4), (3, 4), T(3, 4), T(3, 4)), oracle="nn.functional.layer_norm")
+def layer_norm(
+    input: Tensor, normalized_shape: Any, weight: Tensor | None = None, bias: Tensor | None = None, eps: float = 1e-5
+) -> Tensor:
+    """`(input - mean) / sqrt(variance + eps) * weight + bias` over the last dimensions (Ba, Kiros and Hinton, 2016).
+
+    Args:
+        normalized_shape: the shape of those dimensions, and of `weight` and `bias`.
+    """
+    shape = tuple(normalized_shape)
+    if tuple(input.shape[-len(shape) :]) != shape:
+        raise RuntimeError(
+            f"Given normalized_shape={list(shape)}, expected input with shape {['*', *shape]}, but got input of size "
+            f"{list(input.shape)}"
+        )
+    dims = tuple(range(-len(shape), 0))
+    centred = input - reduce.mean(input, dims, True)
+    result = centred * elementwise.rsqrt(reduce.mean(centred * centred, dims, True) + eps)
+    result = result if weight is None else result * weight
+    return result if bias is None else result + bias
+
+
+@samples(*PAIRS, S(T(3), T(3), beta=0.5), oracle="nn.functional.smooth_l1_loss")
+def smooth_l1_loss(input: Tensor, target: Tensor, reduction: str = "mean", beta: float = 1.0) -> Tensor:
+    """`d**2 / (2 * beta)` where `d = |input - target|` is below `beta`, else `d - beta / 2` (Girshick, 2015)."""
+    if beta == 0:
+        return l1_loss(input, target, reduction)
+    d = input - target
+    size = elementwise.abs(d)
+    return loss.reduced(select.where(size < beta, d * d * (0.5 / beta), size - 0.5 * beta), reduction)
+
+
+@samples(*PAIRS, S(T(3), T(3), delta=0.5), oracle="nn.functional.huber_loss")
+def huber_loss(input: Tensor, target: Tensor, reduction: str = "mean", delta: float = 1.0) -> Tensor:
+    """`d**2 / 2` where `d = |input - target|` is at most `delta`, else `delta * (d - delta / 2)` (Huber, 1964)."""
+    d = input - target
+    size = elementwise.abs(d)
+    return loss.reduced(select.where(size <= delta, d * d * 0.5, delta * (size - 0.5 * delta)), reduction)
+
+
+def binary_cross_entropy(
+    input: Tensor, target: Tensor, weight: Tensor | None = None, reduction: str = "mean"
+) -> Tensor:
+    """`-(target * log(input) + (1 - target) * log(1 - input))`, the logarithms not below -100.
+
+    Raises:
+        ValueError: the shapes differ.
+        RuntimeError: a probability in `input` is not from 0 to 1.
+    """
+    if input.shape != target.shape:
+        raise ValueError(
+            f"Using a target size ({target.shape}) that is different to the input size ({input.shape}) is deprecated. "
+            "Please ensure they have the same size."
+        )
+    if input.numel() and not ((input >= 0) & (input <= 1)).all():
+        raise RuntimeError("all elements of input should be between 0 and 1. Use binary_cross_entropy_with_logits.")
+    losses = loss._binary_cross_entropy(input, target)
+    return loss.reduced(losses if weight is None else losses * weight, reduction)
+
+
+@samples(
+    *PAIRS, S(T(3, 4), T(3, 4), T(4, low=0.5, grad=False)), oracle="nn.functional.binary_cross_entropy_with_logits"
+)
+def binary_cross_entropy_with_logits(
+    input: Tensor,
+    target: Tensor,
+    weight: Tensor | None = None,
+    reduction: str = "mean",
+    pos_weight: Tensor | None = None,
+) -> Tensor:
+    """`binary_cross_entropy` of `sigmoid(input)`, without overflow.
+
+    Args:
+        pos_weight: of the loss where the target is 1; broadcast.
+
+    Raises:
+        ValueError: the shapes differ.
+    """
+    if input.shape != target.shape:
+        raise ValueError(f"Target size ({target.shape}) must be the same as input size ({input.shape})")
+    log_yes = logsigmoid(input)
+    losses = (1 - target) * input - (1 - target) * log_yes
+    losses = losses - target * (log_yes if pos_weight is None else pos_weight * log_yes)
+    return loss.reduced(losses if weight is None else losses * weight, reduction)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import builtins
 from typing import TYPE_CHECKING, Any
 
 from gradx.backends import backend_of, is_array
@@ -46,26 +47,72 @@ def getitem(input: Tensor, index: Any) -> Tensor:
     """
     index, advanced = normalise(input, index)
     try:
-        return _index(input, index) if advanced else _slice(input, index)
+        if not advanced:
+            return _slice(input, index)
+        basic, index = split(index)
+        return _index(input if basic is None else _slice(input, basic), index)
     except IndexError as error:
-        raise IndexError(_as_torch_says(str(error), input)) from None
+        raise IndexError(_as_torch_says(str(error), input, index)) from None
 
 
-def _as_torch_says(message: str, input: Tensor) -> str:
+def split(index: Index) -> tuple[Index | None, Index]:
+    """An advanced index as a basic one to apply first, if it has integers, and an advanced one without.
+
+    An integer takes its dimension away before the arrays are looked at, as in torch. NumPy counts it among the arrays,
+    which puts their dimensions elsewhere: `x[0, :, array]`.
+    """
+    if not builtins.any(isinstance(item, int) for item in index):
+        return None, index
+    basic: list[Any] = []
+    for item in index:
+        if not hasattr(item, "dtype"):
+            basic.append(item)
+        else:
+            basic.extend([slice(None)] * (item.ndim if item.dtype.kind == "b" else 1))
+    rest = (slice(None) if item is None or isinstance(item, slice) else item for item in index if type(item) is not int)
+    return tuple(basic), tuple(rest)
+
+
+def _as_torch_says(message: str, input: Tensor, index: Index) -> str:
     """The array library's complaint about an index in torch's words."""
     ndim = len(input.shape)
     if message.startswith("too many indices"):
         if ndim == 0:
             return "invalid index of a 0-dim tensor. Use `tensor.item()` in Python or `tensor.item<T>()` in C++"
         return f"too many indices for tensor of dimension {ndim}"
-    return message.replace("for axis", "for dimension").replace(
-        "boolean index did not match", "The shape of the mask does not match"
-    )
+    arrays = [item for item in index if hasattr(item, "dtype")]
+    if message.startswith("boolean index did not match"):
+        return _mask_misfit(tuple(input.shape), index)
+    if message.startswith("shape mismatch"):
+        shapes = ", ".join(str(list(item.shape)) for item in arrays)
+        return f"shape mismatch: indexing tensors could not be broadcast together with shapes {shapes}"
+    return message.replace("for axis", "for dimension")
+
+
+def _mask_misfit(shape: Shape, index: Index) -> str:
+    """Torch's sentence about the first mask whose shape is not that of the dimensions it masks."""
+    dim = 0
+    for item in index:
+        if hasattr(item, "dtype") and item.dtype.kind == "b":
+            for d, n in enumerate(item.shape):
+                if dim + d < len(shape) and shape[dim + d] != n:
+                    return (
+                        f"The shape of the mask {list(item.shape)} at index {d} does not match the shape of the indexed "
+                        f"tensor {list(shape)} at index {dim + d}"
+                    )
+            dim += item.ndim
+        elif item is Ellipsis:
+            dim = len(shape) - len(index) + index.index(item) + 1
+        elif item is not None:
+            dim += 1
+    return f"The shape of the mask does not match the shape of the indexed tensor {list(shape)}"
 
 
 def normalise(input: Any, index: Any) -> tuple[Index, bool]:
     """An index as a tuple of what arrays are indexed with, and whether it is advanced. Index arrays are copied, so
     that what the backward pass uses cannot change."""
+    if isinstance(index, list) and builtins.any(_is_index(item) for item in index):
+        index = tuple(index)  # torch and old versions of NumPy take a list that holds indices for a tuple of them
     items = index if isinstance(index, tuple) else (index,)
     result: list[Any] = []
     advanced = False
@@ -77,22 +124,40 @@ def normalise(input: Any, index: Any) -> tuple[Index, bool]:
             if not array.ndim and array.dtype.kind != "b" and not isinstance(item, Variable):
                 item = int(array)
             else:
-                item, advanced = array.copy(), True
+                item, advanced = backend_of(array).copy(array), True
         elif isinstance(item, (bool, list, range)):
             item, advanced = _index_array(input, item), True
         elif isinstance(item, slice):
-            if item.step is not None and item.step <= 0:
-                raise ValueError("step must be greater than zero")
-            item = slice(*(None if v is None else v.__index__() for v in (item.start, item.stop, item.step)))
+            item = _whole_slice(item)
         elif item is not None and item is not Ellipsis:
             if not hasattr(item, "__index__"):
-                raise IndexError(
+                raise (TypeError if isinstance(item, str) else IndexError)(
                     "only integers, slices (`:`), ellipsis (`...`), None and long or byte Variables are valid indices "
                     f"(got {type(item).__name__})"
                 )
             item = item.__index__()
         result.append(item)
     return tuple(result), advanced
+
+
+def _is_index(item: Any) -> bool:
+    """Whether an item of a list is an index of its own, not a number among others."""
+    return item is None or item is Ellipsis or isinstance(item, (slice, list, tuple, Variable)) or is_array(item)
+
+
+def _whole_slice(item: slice) -> slice:
+    """The slice with Python integers."""
+    try:
+        start, stop, step = (None if v is None else v.__index__() for v in (item.start, item.stop, item.step))
+    except AttributeError:
+        raise TypeError("slice indices must be integers or None or have an __index__ method") from None
+    if step is not None and step <= 0:
+        raise ValueError(
+            "slice step cannot be zero"
+            if step == 0
+            else "step must be greater than zero. Use flip to reverse an order."
+        )
+    return slice(start, stop, step)
 
 
 def _index_array(like: Any, value: Any) -> Any:
@@ -106,6 +171,12 @@ def _index_array(like: Any, value: Any) -> Any:
 def select(input: Tensor, dim: int, index: int) -> Tensor:
     """A view of the slice at `index` along `dim`, without that dimension."""
     dim = wrap(dim, len(input.shape))
+    if not input.shape:
+        raise IndexError("select() cannot be applied to a 0-dim tensor.")
+    if not -input.shape[dim] <= index < input.shape[dim]:
+        raise IndexError(
+            f"select(): index {index} out of range for tensor of size {list(input.shape)} at dimension {dim}"
+        )
     return _slice(input, (*[slice(None)] * dim, index))
 
 
@@ -140,12 +211,29 @@ def gather(input: Tensor, dim: int, index: Tensor) -> Tensor:
     tensor([[2],
             [3]])
     """
-    places = index.array.copy() if isinstance(index, Variable) else index
-    return _gather(input, wrap(dim, len(input.shape)), places)
+    dim = wrap(dim, len(input.shape))
+    places = backend_of(index.array).copy(index.array) if isinstance(index, Variable) else index
+    if places.dtype.name not in ("int32", "int64"):
+        raise RuntimeError(f"gather(): Expected dtype int32/int64 for index. It is {places.dtype.name}.")
+    if len(input.shape) != places.ndim:
+        raise RuntimeError("Index tensor must have the same number of dimensions as input tensor")
+    for d, (mine, theirs) in enumerate(zip(places.shape, input.shape, strict=True)):
+        if d != dim and mine > theirs:
+            raise RuntimeError(
+                f"Size does not match at dimension {d} expected index {list(places.shape)} to be no larger than self "
+                f"{list(input.shape)} apart from dimension {dim}"
+            )
+    if places.ndim:
+        backend_of(places).require_within(places, input.shape[dim], dim)
+    return _gather(input, dim, places)
 
 
 @samples(S(T(3, 4), 0, T(5, low=0, high=3, integer=True)), S(T(3, 4), 1, T(2, low=0, high=4, integer=True)))
 def index_select(input: Tensor, dim: int, index: Tensor) -> Tensor:
     """The slices of `input` at the places in `index` along `dim`."""
     dim = wrap(dim, len(input.shape))
-    return _index(input, (*[slice(None)] * dim, index.array.copy()))
+    places = backend_of(index.array).copy(index.array.reshape(-1))
+    if places.dtype.name not in ("int32", "int64"):
+        raise RuntimeError(f"index_select(): Expected dtype int32 or int64 for index. It is {places.dtype.name}.")
+    backend_of(places).require_within(places, input.shape[dim], dim)
+    return _index(input, (*[slice(None)] * dim, places))

@@ -5,13 +5,14 @@ from __future__ import annotations
 import warnings
 from typing import TYPE_CHECKING, Any
 
+from gradx.backends import backend_of
 from gradx.op import op
 from gradx.ops.compare import ne
 from gradx.ops.constant import ones_like
-from gradx.ops.elementwise import mul
+from gradx.ops.elementwise import log, mul
 from gradx.ops.index import _gather
 from gradx.ops.reduce import _mean, _sum
-from gradx.ops.select import where
+from gradx.ops.select import clamp, where
 from gradx.ops.shape import expand, reshape
 from gradx.ops.softmax import log_softmax
 from gradx.samples import S, T, samples
@@ -78,6 +79,7 @@ def mse_loss(input: Tensor, target: Tensor, reduction: str = "mean") -> Tensor:
     Raises:
         ValueError: `reduction` is none of "mean", "sum", "none".
 
+    >>> import gradx
     >>> import gradx.nn.functional as F
     >>> F.mse_loss(gradx.tensor([1.0, 2.0]), gradx.tensor([0.0, 4.0]))
     tensor(2.5000)
@@ -92,6 +94,19 @@ def mse_loss(input: Tensor, target: Tensor, reduction: str = "mean") -> Tensor:
         shape = (input - target).shape
         input, target = expand(input, shape), expand(target, shape)
     return _mse_loss(input, target, reduction)
+
+
+def _chance_slope(g: Any, input: Any, target: Any) -> Any:
+    return g * (input - target) / clamp(input * (1 - input), 1e-12)
+
+
+@op(
+    promote="common",
+    input=_chance_slope,
+    target=lambda g, input: g * (clamp(log(1 - input), -100.0) - clamp(log(input), -100.0)),
+)
+def _binary_cross_entropy(input: Tensor, target: Tensor) -> Tensor:
+    """`-(target * log(input) + (1 - target) * log(1 - input))`, the logarithms not below -100."""
 
 
 LABELS = T(3, low=0, high=4, integer=True)
@@ -128,6 +143,11 @@ def nll_loss(
         ValueError: the shapes do not fit, or `reduction` is none of "mean", "sum", "none".
     """
     _check_reduction(reduction)
+    if weight is not None and tuple(weight.shape) != (input.shape[-1 if input.dim() == 1 else 1],):
+        raise RuntimeError(
+            f"weight tensor should be defined either for all {input.shape[-1 if input.dim() == 1 else 1]} classes or no "
+            f"classes but got weight tensor of shape: {list(weight.shape)}"
+        )
     if target.array.dtype.kind not in "iu":
         raise RuntimeError(
             f"expected scalar type Long but found {target.dtype}. The target holds class indices: cast it to gradx.int64."
@@ -136,6 +156,10 @@ def nll_loss(
         losses, weights = _nll(reshape(input, (1, -1)), reshape(target, (1,)), weight, ignore_index)
         losses, weights = reshape(losses, ()), reshape(weights, ())
     else:
+        if input.dim() == 2 and target.dim() != 1:
+            raise RuntimeError(
+                f"0D or 1D target tensor expected, multi-target not supported. Its shape is {list(target.shape)}."
+            )
         if input.shape[0] != target.shape[0] or tuple(input.shape[2:]) != tuple(target.shape[1:]):
             raise ValueError(
                 f"Expected input batch_size ({input.shape[0]}) to match target batch_size ({target.shape[0]})."
@@ -151,6 +175,10 @@ def _nll(input: Tensor, target: Tensor, weight: Tensor | None, ignore_index: int
     counts = ne(target, ignore_index)
     classes = where(counts, target, 0)
     places = classes.array[:, None]
+    try:
+        backend_of(places).require_within(places, input.shape[1], 1)
+    except RuntimeError as error:
+        raise IndexError(f"Target {str(error).split()[1]} is out of bounds.") from None
     likelihood = reshape(_gather(input, 1, places), target.shape)
     weights = ones_like(likelihood) if weight is None else weight[classes]
     weights = where(counts, weights, 0)
@@ -184,6 +212,7 @@ def cross_entropy(
         ignore_index: class indices with this value count for nothing.
         label_smoothing: the share of the target that is spread evenly over the classes.
 
+    >>> import gradx
     >>> import gradx.nn.functional as F
     >>> F.cross_entropy(gradx.tensor([[0.0, 0.0]]), gradx.tensor([1]))
     tensor(0.6931)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from gradx import dtypes
 from gradx.op import op
-from gradx.ops.compare import eq
+from gradx.ops.compare import eq, isnan, logical_and, logical_or
 from gradx.ops.constant import ones_like, zeros_like
 from gradx.ops.dims import Dim, count, kept_shape, wrap, wrap_all
 from gradx.ops.elementwise import abs, exp, pow, sign
@@ -174,11 +174,26 @@ def along(operation: Callable[..., Tensor], input: Tensor, dim: int) -> Tensor:
 
 
 def _extremum_rule(g: Any, input: Any, out: Any, dim: Dims) -> Any:
-    """The gradient, in equal shares to the elements that tie for the extremum."""
+    """The gradient, in equal shares to the elements that tie for the extremum; NaN where that is NaN, as in torch."""
     shape = tuple(input.shape)
     ties = eq(input, _over(out, shape, dim))
-    share = _over(g, shape, dim) / _over(_sum(ties, dim, False), shape, dim)
-    return where(ties, share, 0)
+    return where(ties, _over(g, shape, dim), 0) / _over(_sum(ties, dim, False), shape, dim)
+
+
+def _extremum_of_all_rule(g: Any, input: Any, out: Any) -> Any:
+    """The gradient, in equal shares to the elements that tie for the extremum, NaN among them."""
+    ties = logical_or(eq(input, out), logical_and(isnan(input), isnan(out)))
+    return where(ties, g / _sum(ties, tuple(range(len(input.shape))), False), 0)
+
+
+@op(name="MaxBackward1", input=_extremum_of_all_rule)
+def _max_all(input: Tensor) -> Tensor:
+    """The largest of all elements."""
+
+
+@op(name="MinBackward1", input=_extremum_of_all_rule)
+def _min_all(input: Tensor) -> Tensor:
+    """The smallest of all elements."""
 
 
 @op(input=_extremum_rule)
@@ -191,7 +206,12 @@ def _amin(input: Tensor, dim: Dims, keepdim: bool) -> Tensor:
     """`amin` over wrapped dimensions."""
 
 
-def _require_elements(name: str, input: Tensor, dim: Dims) -> None:
+def _require_elements(name: str, input: Tensor, dim: Dims, given: bool) -> None:
+    if 0 in input.shape and not given:
+        raise RuntimeError(
+            f"{name}(): Expected reduction dim to be specified for input.numel() == 0. Specify the reduction dim with the "
+            "'dim' argument."
+        )
     for d in dim:
         if input.shape[d] == 0:
             raise IndexError(f"{name}(): Expected reduction dim {d} to have non-zero size.")
@@ -206,7 +226,7 @@ def amax(input: Tensor, dim: Dim = (), keepdim: bool = False) -> Tensor:
     tensor([5., 3.])
     """
     dims = wrap_all(dim, len(input.shape))
-    _require_elements("amax", input, dims)
+    _require_elements("amax", input, dims, dim != ())
     return _amax(input, dims, keepdim)
 
 
@@ -214,7 +234,7 @@ def amax(input: Tensor, dim: Dim = (), keepdim: bool = False) -> Tensor:
 def amin(input: Tensor, dim: Dim = (), keepdim: bool = False) -> Tensor:
     """The smallest element over `dim`, an int or several; over all for (). Elements that tie share the gradient."""
     dims = wrap_all(dim, len(input.shape))
-    _require_elements("amin", input, dims)
+    _require_elements("amin", input, dims, dim != ())
     return _amin(input, dims, keepdim)
 
 
@@ -254,13 +274,13 @@ def max(input: Tensor, dim: Any = None, keepdim: bool = False) -> Any:
     >>> values, indices
     (tensor([5., 3.]), tensor([1, 0]))
     """
-    return _extremum("max", _amax, _max_dim, input, dim, keepdim)
+    return _extremum("max", _max_all, _max_dim, input, dim, keepdim)
 
 
 @samples(S(T(3, 4)), S(T(3, 4), 1), S(T(2, 3, 4), -2, True), S(T(3), T(3)))
 def min(input: Tensor, dim: Any = None, keepdim: bool = False) -> Any:
     """The smallest element; with `dim` the pair (values, indices) along it; with a tensor as second argument `minimum`."""
-    return _extremum("min", _amin, _min_dim, input, dim, keepdim)
+    return _extremum("min", _min_all, _min_dim, input, dim, keepdim)
 
 
 def _extremum(name: str, over_all: Any, along: Any, input: Tensor, dim: Any, keepdim: bool) -> Any:
@@ -270,7 +290,7 @@ def _extremum(name: str, over_all: Any, along: Any, input: Tensor, dim: Any, kee
                 f"{name}(): Expected reduction dim to be specified for input.numel() == 0. Specify the reduction dim "
                 "with the 'dim' argument."
             )
-        return over_all(input, tuple(range(len(input.shape))), False)
+        return over_all(input)
     if not isinstance(dim, int):
         from gradx.ops.select import maximum, minimum
 
@@ -278,7 +298,7 @@ def _extremum(name: str, over_all: Any, along: Any, input: Tensor, dim: Any, kee
     dim = wrap(dim, len(input.shape))
     if not input.shape:
         return Extremum(reshape(input, ()), cast_discrete(zeros_like(input), dtypes.int64.dtype))
-    _require_elements(name, input, (dim,))
+    _require_elements(name, input, (dim,), True)
     return Extremum(*along(input, dim, keepdim))
 
 
@@ -292,6 +312,15 @@ def _argmin(input: Tensor, dim: int, keepdim: bool) -> Tensor:
     """`argmin` along a wrapped dimension."""
 
 
+def _require_place(name: str, input: Tensor, dim: int | None) -> None:
+    """Raise IndexError where there is no element whose index could be given."""
+    shape = tuple(input.shape)
+    if dim is None and 0 in shape:
+        raise IndexError(f"{name}(): Expected reduction dim to be specified for input.numel() == 0.")
+    if dim is not None and shape and shape[wrap(dim, len(shape))] == 0:
+        raise IndexError(f"{name}(): Expected reduction dim {wrap(dim, len(shape))} to have non-zero size.")
+
+
 @samples(S(T(3, 4)), S(T(3, 4), 1), S(T(3, 4), 0, True), differentiable=False)
 def argmax(input: Tensor, dim: int | None = None, keepdim: bool = False) -> Tensor:
     """The index of the largest element along `dim`; in the flattened tensor for None. int64, without gradient.
@@ -300,6 +329,7 @@ def argmax(input: Tensor, dim: int | None = None, keepdim: bool = False) -> Tens
     >>> gradx.argmax(gradx.tensor([1.0, 5.0, 3.0]))
     tensor(1)
     """
+    _require_place("argmax", input, dim)
     if dim is None:
         return _argmax(reshape(input, (-1,)), 0, False)
     return _argmax(input, wrap(dim, len(input.shape)), keepdim)
@@ -308,6 +338,7 @@ def argmax(input: Tensor, dim: int | None = None, keepdim: bool = False) -> Tens
 @samples(S(T(3, 4)), S(T(3, 4), 1), S(T(3, 4), 0, True), differentiable=False)
 def argmin(input: Tensor, dim: int | None = None, keepdim: bool = False) -> Tensor:
     """The index of the smallest element along `dim`; in the flattened tensor for None. int64, without gradient."""
+    _require_place("argmin", input, dim)
     if dim is None:
         return _argmin(reshape(input, (-1,)), 0, False)
     return _argmin(input, wrap(dim, len(input.shape)), keepdim)
@@ -423,7 +454,6 @@ def std(
 def _logsumexp_rule(g: Any, input: Any, out: Any, dim: Dims) -> Any:
     shape = tuple(input.shape)
     total = _over(out, shape, dim)
-    total = where(eq(total, -math.inf), 0, total)  # a row of -inf: exp(-inf - 0) is 0, where -inf + inf is NaN
     return _over(g, shape, dim) * exp(input - total)
 
 
@@ -438,7 +468,7 @@ def logsumexp(input: Tensor, dim: Dim, keepdim: bool = False) -> Tensor:
 
     >>> import gradx
     >>> gradx.logsumexp(gradx.tensor([1000.0, 1000.0]), 0)
-    tensor(1000.6931)
+    tensor(1000.6932)
     """
     if input.array.dtype.kind not in "fc":
         input = cast(input, dtypes.get_default_dtype().dtype)
@@ -494,8 +524,7 @@ def norm(
     if not isinstance(p, (int, float)):
         raise RuntimeError(f"norm(): p = {p!r} is not supported: gradx has vector norms, not the nuclear norm.")
     if p == 0:
-        nonzero = where(eq(input, 0), zeros_like(input), ones_like(input))
-        return _sum(nonzero, dims, keepdim)
+        return _sum(abs(sign(input)), dims, keepdim)
     if p == 1:
         return _sum(abs(input), dims, keepdim)
     if math.isinf(p):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from gradx.op import op
 from gradx.ops.dims import wrap, wrap_all
@@ -169,7 +169,7 @@ def permute(input: Tensor, *dims: int | Sequence[int]) -> Tensor:
 
     >>> import gradx
     >>> gradx.zeros(2, 3, 4).permute(2, 0, 1).shape
-    torch.Size([4, 2, 3])
+    gradx.Size([4, 2, 3])
     """
     order = flat(dims)
     ndim = len(input.shape)
@@ -232,7 +232,7 @@ def flatten(input: Tensor, start_dim: int = 0, end_dim: int = -1) -> Tensor:
 
     >>> import gradx
     >>> gradx.zeros(2, 3, 4).flatten(1).shape
-    torch.Size([2, 12])
+    gradx.Size([2, 12])
     """
     shape = tuple(input.shape)
     if not shape:
