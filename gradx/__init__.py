@@ -101,30 +101,15 @@ from gradx.ops.elementwise import (
     tan,
     trunc,
 )
+from gradx.ops.extrema import amax, amin, argmax, argmin, max, min
 from gradx.ops.index import gather, index_select, narrow, select
 from gradx.ops.join import cat, chunk, split, stack, unbind
 from gradx.ops.matmul import addmm, bmm, dot, matmul, mm
-from gradx.ops.reduce import (
-    all,
-    amax,
-    amin,
-    any,
-    argmax,
-    argmin,
-    cumsum,
-    logsumexp,
-    max,
-    mean,
-    min,
-    norm,
-    prod,
-    std,
-    sum,
-    var,
-)
-from gradx.ops.select import clamp, maximum, minimum, where
+from gradx.ops.reduce import all, any, cumsum, mean, prod, sum
+from gradx.ops.select import clamp, masked_fill, maximum, minimum, where
 from gradx.ops.shape import broadcast_to, flatten, flip, permute, reshape, squeeze, t, transpose, unsqueeze
 from gradx.ops.softmax import log_softmax, softmax
+from gradx.ops.statistics import logsumexp, norm, std, var
 from gradx.ops.transfer import clone
 from gradx.placement import (
     DeviceFallbackWarning,
@@ -135,7 +120,8 @@ from gradx.placement import (
 )
 from gradx.printing import set_printoptions
 from gradx.random import manual_seed
-from gradx.tensor import Size, Tensor
+from gradx.size import Size
+from gradx.tensor import Tensor
 
 __all__ = [
     "DeviceFallbackWarning",
@@ -238,6 +224,7 @@ __all__ = [
     "long",
     "lt",
     "manual_seed",
+    "masked_fill",
     "matmul",
     "max",
     "maximum",

@@ -36,7 +36,7 @@ def tensor(data: Any, *, dtype: Any = None, device: Any = None, requires_grad: b
     """
     made = as_tensor(data.detach() if isinstance(data, Tensor) else data, dtype=dtype, device=device)
     shared = isinstance(data, Tensor) or is_array(data)
-    return _finish(Tensor(backend_of(made.array).copy(made.array)) if shared else made, requires_grad)
+    return _finish(Tensor(backend_of(made.array).clone(made.array)) if shared else made, requires_grad)
 
 
 def as_tensor(data: Any, dtype: Any = None, device: Any = None) -> Tensor:
@@ -392,4 +392,4 @@ def _from_host(values: np.ndarray[Any, Any], dtype: Any, device: Any, requires_g
     chosen = dtypes.get_default_dtype() if dtype is None else dtypes.as_dtype(dtype)
     made = Tensor(np.asarray(values).astype(chosen.dtype, copy=False))
     where = resolve(device)
-    return _finish(made if where == made.device else move(made, made.device, where), requires_grad)
+    return _finish(move(made, where), requires_grad)

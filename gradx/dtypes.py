@@ -18,10 +18,11 @@ class dtype:
     NumPy and CuPy accept it wherever they take a dtype: ``np.zeros(3, dtype=gradx.float32)``.
     """
 
-    __slots__ = ("dtype", "is_complex", "is_floating_point", "itemsize", "name")
+    __slots__ = ("dtype", "is_complex", "is_floating_point", "itemsize", "name", "title")
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, title: str) -> None:
         self.name: Final = name
+        self.title: Final = title  # what torch's messages call it
         self.dtype: Final = np.dtype(name)  # the attribute by which NumPy recognises a dtype
         self.itemsize: Final = self.dtype.itemsize
         self.is_floating_point: Final = self.dtype.kind == "f"
@@ -34,17 +35,17 @@ class dtype:
         return as_dtype, (self.name,)
 
 
-bool_ = dtype("bool")
-uint8 = dtype("uint8")
-int8 = dtype("int8")
-int16 = dtype("int16")
-int32 = dtype("int32")
-int64 = dtype("int64")
-float16 = dtype("float16")
-float32 = dtype("float32")
-float64 = dtype("float64")
-complex64 = dtype("complex64")
-complex128 = dtype("complex128")
+bool_ = dtype("bool", "Bool")
+uint8 = dtype("uint8", "Byte")
+int8 = dtype("int8", "Char")
+int16 = dtype("int16", "Short")
+int32 = dtype("int32", "Int")
+int64 = dtype("int64", "Long")
+float16 = dtype("float16", "Half")
+float32 = dtype("float32", "Float")
+float64 = dtype("float64", "Double")
+complex64 = dtype("complex64", "ComplexFloat")
+complex128 = dtype("complex128", "ComplexDouble")
 
 # In promotion order within each category; only uint8 with a signed integer leaves the ladder (see `_wider`).
 ALL: Final = (bool_, uint8, int8, int16, int32, int64, float16, float32, float64, complex64, complex128)

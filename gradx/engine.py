@@ -154,9 +154,9 @@ class _Walk:
         """Add to ``.grad``: in place, unless the sum itself is to be differentiated."""
         before = variable._grad
         if self.graph:
-            variable._grad = value if before is None else before + value  # type: ignore[operator]
+            variable._grad = value if before is None else before + value
         elif before is None:
-            variable._grad = tape.tensor_type(value if owned else backend_of(value).copy(value))
+            variable._grad = tape.tensor_type(value if owned else backend_of(value).clone(value))
         elif before.needs_grad:
             variable._grad = tape.tensor_type(before.array + value)
         else:
@@ -169,7 +169,7 @@ def _fit(value: Any, node: Node, output_nr: int) -> Any:
     shape, dtype, array_type = node.outputs[output_nr]
     if isinstance(value, Variable):
         if value.array.shape != shape:
-            value = sum_to(value, _checked(value.array.shape, shape, node))
+            value = sum_to(value, _checked(value.array.shape, shape, node))  # type: ignore[arg-type]
         return cast(value, dtype) if value.array.dtype != dtype else value
     if value.shape != shape:
         value = sum_to(value, _checked(value.shape, shape, node))

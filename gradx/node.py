@@ -7,7 +7,8 @@ import inspect
 from collections.abc import Callable
 from typing import Any, ClassVar, NamedTuple
 
-from gradx import dtypes, tape
+from gradx import tape
+from gradx.saved import raise_changed, restore
 from gradx.tape import Edge, Node, Variable
 
 Rule = Callable[..., Any]
@@ -19,6 +20,7 @@ class Call(NamedTuple):
     slot: int
     rule: Rule
     picks: tuple[int, ...]
+    every: bool  # whether the rule takes the gradients of all outputs
 
 
 class Plan(NamedTuple):
@@ -39,8 +41,9 @@ def make_plan(parameters: list[str], slots: tuple[int, ...], rules: dict[int, Ru
         names = list(inspect.signature(rule).parameters)
         if "position" in names:
             rule = functools.partial(rule, position=slot - slots[0])
-        sources = [_source(name, parameters, slots) for name in names if name not in ("g", "position")]
-        calls.append(Call(slot, rule, tuple(fetch.setdefault(source, len(fetch)) for source in sources)))
+        sources = [_source(name, parameters, slots) for name in names if name not in ("g", "grads", "position")]
+        picks = tuple(fetch.setdefault(source, len(fetch)) for source in sources)
+        calls.append(Call(slot, rule, picks, "grads" in names))
     return Plan(tuple(fetch), tuple(calls))
 
 
@@ -95,12 +98,11 @@ class OpNode(Node):
                 saved.append(value)
 
     def backward(self, grads: list[Any], wanted: Callable[[Edge], bool], graph: bool) -> list[Any]:
-        g = grads[0]
         saved = self._unpack(graph)
         result: list[Any] = [None] * len(self.edges)
-        for slot, rule, picks in self.plan.calls:
+        for slot, rule, picks, every in self.plan.calls:
             if wanted(self.edges[slot]):  # type: ignore[arg-type]
-                result[slot] = rule(g, *[saved[i] for i in picks])
+                result[slot] = rule(grads if every else grads[0], *[saved[i] for i in picks])
         return result
 
     def release(self) -> None:
@@ -118,35 +120,15 @@ class OpNode(Node):
             raise RuntimeError(tape.FREED)
         for place, version, expected in self.versions:
             if version[0] != expected:
-                self._raise_changed(self.saved[place], place, version[0], expected)
+                raise_changed(self, self.saved[place], self._origin(place), version[0], expected)
         if not graph:
             return self.saved
         saved = list(self.saved)
         for place, _, _ in self.versions:
-            saved[place] = self._rewrap(saved[place], place)
+            saved[place] = restore(saved[place], self._origin(place))
         return saved
 
     def _origin(self, place: int) -> Edge | None:
         """Where the gradient of a saved array goes."""
         kind, index = self.plan.fetch[place]
         return (self, index) if kind == "output" else self.edges[index]
-
-    def _rewrap(self, array: Any, place: int) -> Variable:
-        """A saved array as the tensor it was: the leaf itself, or a tensor with the same history."""
-        edge = self._origin(place)
-        if edge is not None and isinstance(edge[0], tape.AccumulateGrad):
-            return edge[0].variable
-        variable = tape.tensor_type(array)
-        if edge is not None:
-            tape.attach(variable, *edge)
-        return variable
-
-    def _raise_changed(self, array: Any, place: int, version: int, expected: int) -> None:
-        edge = self._origin(place)
-        origin = f", which is output {edge[1]} of {edge[0].name()}," if edge else ""
-        raise RuntimeError(
-            "one of the variables needed for gradient computation has been modified by an inplace operation: "
-            f"[{dtypes.of_numpy(array.dtype)} {list(array.shape)}]{origin} is at version {version}; expected version "
-            f"{expected} instead. {self.name()} saved it when it was recorded: clone() it before changing it in place, "
-            "or use the out-of-place operation."
-        )

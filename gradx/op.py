@@ -11,6 +11,7 @@ The kernel is the backend's of the same name. Arguments annotated `Tensor`, `Ope
 the gradient rule of one input. A rule's own arguments say what is saved for it:
 
     g             the gradient of the (first) output
+    grads         those of all outputs, None where nothing arrived
     input, other  that argument, as the operation got it
     input_shape   only the shape of that argument
     out, out1     the first, the second output
@@ -123,13 +124,18 @@ class Op:
         if raw:
             return self(*args)
         out = self.kernels[type(first)](*arrays)
-        results = tuple([tape.tensor_type(a) for a in out]) if type(out) is tuple else (tape.tensor_type(out),)
+        several = type(out) is tuple
+        results = tuple([tape.tensor_type(a) for a in out]) if several else (tape.tensor_type(out),)
         if wanted:
             plan = self.plans.get(wanted) or self._plan(wanted)
-            tape.attach(results[0], self.node_type(plan, args, arrays, wanted, results))
+            node = self.node_type(plan, args, arrays, wanted, results)
+            for i, result in enumerate(results):
+                if result.array.dtype.kind in "fc":
+                    tape.attach(result, node, i)
         if self.view:
-            self._mark_view(args, results[0])
-        return results if type(out) is tuple else results[0]
+            for i, result in enumerate(results):
+                self._mark_view(args, result, i if several else None)
+        return results if several else results[0]
 
     def _plan(self, wanted: tuple[int, ...]) -> Plan:
         rules = {i: self.rules[self.slots[0] if self.variadic else i] for i in wanted}
@@ -187,14 +193,23 @@ class Op:
         }
         return tuple(changed.get(i, value) for i, value in enumerate(args)) if changed else args
 
-    def _mark_view(self, args: tuple[Any, ...], result: Variable) -> None:
+    def _mark_view(self, args: tuple[Any, ...], result: Variable, output_nr: int | None) -> None:
         """Share the version of the input's memory, and remember how to take the view again."""
         source = args[0]
         result.version = source.version
-        base = source if source._view is None else source._view.base
-        if base.needs_grad or mode.grad:
-            steps = () if source._view is None else source._view.steps
-            result._view = tape.View(base, (*steps, (self, args[1:])), [source.version[0]])
+        base, steps, unrecorded, output = source, (), not mode.grad, None
+        if source._view is not None:
+            base, steps, _, before, output = source._view
+            unrecorded |= before
+        if output_nr is not None:
+            output = f"Output {output_nr} of {self.node_type.__name__.removesuffix('Backward0')}"
+        again = self if output_nr is None else functools.partial(_output, self, output_nr)
+        result._view = tape.View(base, (*steps, (again, args[1:])), [source.version[0]], unrecorded, output)
+
+
+def _output(operation: Op, number: int, *args: Any) -> Any:
+    """One output of an operation that has several."""
+    return operation(*args)[number]
 
 
 def op(

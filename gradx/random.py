@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import numpy as np
+import numpy as np  # np.random is imported at its first use only: it takes as long as the rest of gradx
 
-_generator = np.random.default_rng()
+_generator: np.random.Generator | None = None
 
 
 def manual_seed(seed: int) -> None:
@@ -15,4 +15,7 @@ def manual_seed(seed: int) -> None:
 
 def generator() -> np.random.Generator:
     """The generator from which all random tensors are drawn."""
+    global _generator
+    if _generator is None:
+        _generator = np.random.default_rng()
     return _generator

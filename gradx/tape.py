@@ -129,6 +129,29 @@ class View(NamedTuple):
     base: Variable
     steps: Steps  # how the view is taken, of any array or tensor shaped like the base
     seen: list[int]  # the version of the shared memory for which the view's node holds
+    unrecorded: bool  # whether it was taken under no_grad
+    output: str | None  # "Output 1 of Split" if it is one of several views from one call
+
+    def require_writable(self, happened: str) -> None:
+        """Raise torch's error for views that must not change while operations are recorded."""
+        if self.unrecorded:
+            happened = f"A view was created in no_grad mode and {happened} with grad mode enabled."
+        elif self.output:
+            happened = f"{self.output} is a view and {happened}."
+        else:
+            return
+        raise RuntimeError(f"{happened} {_SEVERAL_VIEWS if self.output else _UNRECORDED_VIEW}")
+
+
+_UNRECORDED_VIEW = (
+    "Given that this use case is ambiguous and error-prone, it is forbidden. You can clarify your code by moving both the "
+    "view and the inplace either both inside the no_grad block (if you don't want the inplace to be tracked) or both "
+    "outside (if you want the inplace to be tracked)."
+)
+_SEVERAL_VIEWS = (
+    "This view is the output of a function that returns multiple views. Such functions do not allow the output views to "
+    "be modified inplace. You should replace the inplace operation by an out-of-place one."
+)
 
 
 class Variable:
@@ -166,13 +189,13 @@ tensor_type: type[Variable] = Variable  # `gradx.tensor` puts its class here: op
 def refresh(variable: Variable) -> None:
     """Give a view the history that its base has now, if the memory they share has changed since."""
     view = variable._view
-    if view is None or view.seen[0] == variable.version[0]:
+    if view is None or view.seen[0] == variable.version[0] or not mode.grad:
         return
-    view.seen[0] = variable.version[0]
     if view.base.needs_grad:
-        with enable_grad():
-            again = replay(view.steps, view.base)
+        view.require_writable("its base or another view of its base has been modified inplace")
+        again = replay(view.steps, view.base)
         variable.node, variable.output_nr, variable.needs_grad = again.node, again.output_nr, True
+    view.seen[0] = variable.version[0]
 
 
 # ---- nodes ---------------------------------------------------------------------------------------------------------------
@@ -187,7 +210,7 @@ FREED = (
 Edge = tuple["Node", int]
 Metadata = tuple[tuple[int, ...], np.dtype[Any], type]  # of an output: shape, dtype, array type
 
-_sequence = itertools.count()
+next_sequence = itertools.count().__next__
 
 
 class Node:
@@ -210,7 +233,7 @@ class Node:
     def __init__(self, edges: tuple[Edge | None, ...], outputs: tuple[Metadata, ...]) -> None:
         self.edges = edges
         self.outputs = outputs
-        self.sequence = next(_sequence)
+        self.sequence = next_sequence()
         self.retained = None
 
     def backward(self, grads: list[Any], wanted: Callable[[Edge], bool], graph: bool) -> list[Any]:

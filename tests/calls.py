@@ -55,11 +55,6 @@ def torch_leaf(a: np.ndarray, grad: bool) -> torch.Tensor:
     return torch.tensor(a, requires_grad=grad)
 
 
-def first(result: Any) -> Any:
-    """The differentiable output."""
-    return result[0] if isinstance(result, tuple) else result
-
-
 def outputs(result: Any) -> list[Any]:
     return list(result) if isinstance(result, tuple) else [result]
 
@@ -69,14 +64,19 @@ def host(t: Any) -> np.ndarray:
     return t.detach().cpu().numpy(force=True)  # torch's lazy zeros refuse otherwise
 
 
-def gradients(module: Any, entry_call: Callable[[], Any], wanted: list[Any]) -> list[Any]:
-    """First and second gradients: of the output weighted by itself's cosine, then of the sum of their squares.
+def weighted(module: Any, result: Any) -> tuple[list[Any], list[Any]]:
+    """The outputs that have gradients, and for each a weight of its shape. The weights make every element count."""
+    outs = [out for out in outputs(result) if out.requires_grad]
+    weights = [
+        module.cos(module.arange(out.numel(), dtype=out.dtype, device=out.device) + i) for i, out in enumerate(outs)
+    ]
+    return outs, [weight.reshape(out.shape) for weight, out in zip(weights, outs, strict=True)]
 
-    The weights make every output count differently, and the second gradient passes through every rule once more.
-    """
-    out = first(entry_call())
-    weights = module.cos(module.arange(out.numel(), dtype=out.dtype, device=out.device)).reshape(out.shape)
-    found = module.autograd.grad(out, wanted, weights, create_graph=True, allow_unused=True)
+
+def gradients(module: Any, call: Callable[[], Any], wanted: list[Any]) -> list[Any]:
+    """First and second gradients: of the weighted outputs, then of a function of those, through every rule once more."""
+    outs, weights = weighted(module, call())
+    found = module.autograd.grad(outs, wanted, weights, create_graph=True, allow_unused=True)
     total = sum((g * g * 0.5).sum() + (g.sin()).sum() for g in found if g is not None and g.requires_grad)
     if isinstance(total, int):
         return [*found, *[None] * len(wanted)]

@@ -42,7 +42,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
         for report in terminalreporter.stats.get(kind, [])
         if hasattr(report, "keywords")
     )
-    skipped = sum("cuda" in report.keywords for report in terminalreporter.stats.get("skipped", []))
+    skipped = sum("cuda" in getattr(report, "keywords", ()) for report in terminalreporter.stats.get("skipped", []))
     if skipped and not ran:
         terminalreporter.write_line(
             f"All {skipped} CUDA tests were skipped: {diagnose().cause} This run says nothing about CUDA.", yellow=True

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+
 import numpy as np
 import pytest
 import torch
@@ -10,7 +12,6 @@ from calls import (
     DIFFERENTIABLE,
     arguments,
     arrays_for,
-    first,
     gradients,
     gradx_leaf,
     host,
@@ -18,6 +19,7 @@ from calls import (
     oracle,
     outputs,
     torch_leaf,
+    weighted,
 )
 
 import gradx
@@ -57,7 +59,8 @@ def test_gradients(name, i, dtype, device):
         (gradx, entry.function, gradx_leaf(device)),
     ):
         tensors, wanted = leaves(sample, arrays, make)
-        results.append(gradients(module, lambda: function(*arguments(sample, tensors), **sample.kwargs), wanted))
+        call = functools.partial(function, *arguments(sample, tensors), **sample.kwargs)
+        results.append(gradients(module, call, wanted))
     rtol, atol = TOLERANCE[dtype]
     for theirs, ours in zip(*results, strict=True):
         if ours is None or theirs is None:
@@ -78,9 +81,8 @@ def test_gradients_against_differences(name, i, order, device):
     tensors, wanted = leaves(sample, arrays, gradx_leaf(device))
 
     def function():
-        out = first(entry.function(*arguments(sample, tensors), **sample.kwargs))
-        weights = gradx.cos(gradx.arange(out.numel(), dtype=out.dtype, device=device)).reshape(out.shape)
-        total = (out * weights).sum()
+        outs, weights = weighted(gradx, entry.function(*arguments(sample, tensors), **sample.kwargs))
+        total = sum((out * weight).sum() for out, weight in zip(outs, weights, strict=True))
         if order == 2:
             found = gradx.autograd.grad(total, wanted, create_graph=True)
             total = gradx.stack([(g * (k + 1.0)).sin().sum() for k, g in enumerate(found)]).sum()

@@ -8,8 +8,8 @@ no leaves, and touches no ``.grad``.
 from __future__ import annotations
 
 from gradx.autograd import function
-from gradx.autograd.differentiate import backward, grad
 from gradx.autograd.function import Function
+from gradx.differentiate import backward, grad
 from gradx.tape import enable_grad, is_grad_enabled, no_grad, set_grad_enabled
 
 __all__ = ["Function", "backward", "enable_grad", "function", "grad", "is_grad_enabled", "no_grad", "set_grad_enabled"]

@@ -1,14 +1,19 @@
-"""Operations of your own: torch.autograd.Function."""
+"""Operations of your own: torch.autograd.Function.
+
+The context that `forward` fills and `backward` reads is the node itself, as in torch: what you set on it stays visible on
+the output's ``grad_fn``, and one object carries the call from the way out to the way back.
+"""
 
 from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Sequence
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 from gradx import inplace, tape
-from gradx.creation import zeros
+from gradx.backends import backend_of
 from gradx.ops.transfer import alias
+from gradx.saved import raise_changed, restore
 from gradx.tape import Edge, Metadata, Node, Variable
 from gradx.tensor import Tensor
 
@@ -16,35 +21,30 @@ from gradx.tensor import Tensor
 class FunctionCtx:
     """What `forward` hands on to `backward`: saved tensors, flags, and any attributes you set."""
 
-    def __init__(self, needs_input_grad: tuple[bool, ...]) -> None:
-        self.needs_input_grad = needs_input_grad
-        self._to_save: tuple[Tensor | None, ...] = ()
-        self._node: FunctionNode | None = None
-        self._dirty: tuple[Tensor, ...] = ()
-        self._non_differentiable: tuple[Tensor, ...] = ()
-        self._materialize = True
+    needs_input_grad: tuple[bool, ...]
+    """For each argument of `forward`, whether its gradient is needed."""
+
+    _to_save: tuple[Tensor | None, ...] = ()
+    _dirty: tuple[Tensor, ...] = ()
+    _non_differentiable: tuple[Tensor, ...] = ()
+    _materialize = True
 
     def save_for_backward(self, *tensors: Tensor | None) -> None:
         """Keep tensors for `backward`, where `saved_tensors` gives them back. Call it once, in `forward`.
 
         Unlike attributes, what is saved here is checked for in-place changes, freed after the backward pass, and keeps
         its history, so that double backward is right.
+
+        Raises:
+            TypeError: an argument is neither a tensor nor None.
         """
         for t in tensors:
             if t is not None and not isinstance(t, Tensor):
                 raise TypeError(
-                    f"save_for_backward can only save variables, but argument is of type {type(t).__name__}"
+                    f"save_for_backward can only save variables, but argument is of type {type(t).__name__}. Keep it "
+                    "as an attribute of the context."
                 )
         self._to_save = tensors
-
-    @property
-    def saved_tensors(self) -> tuple[Tensor | None, ...]:
-        """What `save_for_backward` kept.
-
-        Raises:
-            RuntimeError: it was freed by an earlier backward pass, or changed in place.
-        """
-        return self._to_save if self._node is None else self._node.unpack()
 
     def mark_dirty(self, *args: Tensor) -> None:
         """Say which inputs `forward` changes in place. They must be returned."""
@@ -64,7 +64,8 @@ class Function:
 
     Subclass it with the static methods ``forward(ctx, *args)`` and ``backward(ctx, *grad_outputs)``, or, in two steps,
     ``forward(*args)`` and ``setup_context(ctx, inputs, output)``; call it by `apply`. `backward` returns a gradient, or
-    None, for each argument of `forward`.
+    None, for each argument of `forward`. `forward` may launch a kernel of your own on the arrays: ``x.array`` is the
+    NumPy or CuPy array of a tensor, ``gradx.as_tensor(array)`` makes one of it.
 
     >>> import gradx
     >>> class Cube(gradx.autograd.Function):
@@ -81,7 +82,11 @@ class Function:
     (tensor(12.),)
     """
 
-    _node_class: ClassVar[type[FunctionNode]]
+    _node_type: ClassVar[type[FunctionNode]]
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        cls._node_type = type(f"{cls.__name__}Backward", (FunctionNode,), {"__module__": "gradx", "function": cls})
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         raise RuntimeError(
@@ -110,195 +115,155 @@ class Function:
     vjp = backward
 
     @classmethod
-    def _node_type(cls) -> type[FunctionNode]:
-        """The class of the nodes that record calls of this function."""
-        if "_node_class" not in cls.__dict__:
-            members = {"__slots__": (), "__module__": "gradx"}
-            cls._node_class = type(f"{cls.__name__}Backward", (FunctionNode,), members)
-        return cls._node_class
-
-    @classmethod
     def apply(cls, *args: Any) -> Any:
         """Run the operation on `args`, tensors or not, and record it if one of them requires grad."""
-        tensors = [a for a in args if isinstance(a, Tensor)]
-        needs = tuple(isinstance(a, Tensor) and a.requires_grad for a in args)
-        ctx = FunctionCtx(needs)
-        recorded = any(needs) and tape.is_grad_enabled()
+        node = cls._node_type(args)
         with tape.no_grad():
             if cls.setup_context is Function.setup_context:
-                output = cls.forward(ctx, *args)
+                output = cls.forward(node, *args)
             else:
                 output = cls.forward(*args)
-                cls.setup_context(ctx, args, output)
-        many = isinstance(output, (tuple, list))
-        outputs = list(output) if many else [output]
-        for t in ctx._dirty:
-            t.version[0] += 1
+                cls.setup_context(node, args, output)
+        outputs = output if isinstance(output, tuple) else (output,)
+        for t in node._dirty:
             if not any(t is out for out in outputs):
                 raise RuntimeError(
-                    "Some elements marked as dirty during the forward method were not returned as output."
+                    "Some elements marked as dirty during the forward method were not returned as output. The inputs that "
+                    "are modified inplace must all be outputs of the Function."
                 )
-        made = _attach(cls, ctx, args, tensors, outputs) if recorded else outputs
-        return tuple(made) if many else made[0]
+        if tape.is_grad_enabled() and any(node.needs_input_grad):
+            outputs = node.record(args, outputs)
+        return outputs if isinstance(output, tuple) else outputs[0]
 
 
-def _attach(
-    cls: type[Function], ctx: FunctionCtx, args: tuple[Any, ...], tensors: list[Tensor], outputs: list[Any]
-) -> list[Any]:
-    """The outputs with a `FunctionNode` as their history."""
-    for t in ctx._dirty:
-        inplace.check_writable(t)
-    slots = [i for i, a in enumerate(args) if isinstance(a, Tensor)]
-    edges = tuple(tape.edge_of(t) if t.requires_grad else None for t in tensors)
-    node = cls._node_type()(cls, ctx, slots, len(args), edges)
-    metadata: list[Metadata] = []
-    result = list(outputs)
-    for i, out in enumerate(outputs):
+class _Saved(NamedTuple):
+    """An array, where its gradient goes, and its version when it was saved."""
+
+    array: Any
+    edge: Edge | None
+    output_nr: int | None  # if it is an output of the node itself: an edge would be a cycle
+    version: list[int]
+    expected: int
+
+
+class FunctionNode(FunctionCtx, Node):
+    """A call of a `Function`: the context of its `forward` and its `backward`."""
+
+    function: ClassVar[type[Function]]
+
+    def __init__(self, args: tuple[Any, ...]) -> None:
+        super().__init__((), ())
+        self.needs_input_grad = tuple(isinstance(a, Tensor) and a.requires_grad for a in args)
+        self._is_tensor = [isinstance(a, Tensor) for a in args]
+        self._saved: list[_Saved | None] | None = None
+        self._recorded = False
+
+    def record(self, args: tuple[Any, ...], outputs: tuple[Any, ...]) -> tuple[Any, ...]:
+        """The outputs with this node as their history."""
+        inputs = [a for a in args if isinstance(a, Tensor)]
+        for t in self._dirty:
+            inplace.check_writable(t)
+        self.edges = tuple(tape.edge_of(t) if t.requires_grad else None for t in inputs)
+        self.sequence = tape.next_sequence()  # later than anything that forward may have recorded
+        metadata: list[Metadata] = []
+        result = tuple(self._output(out, inputs, metadata) for out in outputs)
+        self.outputs = tuple(metadata)
+        made = {id(out): t for out, t in zip(outputs, result, strict=True)}
+        self._saved = [None if t is None else self._save(made.get(id(t), t)) for t in self._to_save]
+        self._recorded = True
+        self._to_save = self._dirty = self._non_differentiable = ()
+        return result
+
+    def _output(self, out: Any, inputs: list[Tensor], metadata: list[Metadata]) -> Any:
+        """What `apply` returns for an output of `forward`."""
         if not isinstance(out, Tensor):
-            continue
-        constant = any(out is t for t in ctx._non_differentiable) or out.dtype.dtype.kind not in "fc"
-        dirty = any(out is t for t in ctx._dirty)
-        if not dirty and any(out is t for t in tensors):
+            return out
+        array, number = out.array, len(metadata)
+        metadata.append((array.shape, array.dtype, type(array)))
+        if any(out is t for t in self._dirty):
+            inplace.take_history(out, restore(array, (self, number)))
+            return out
+        if any(out is t for t in inputs):
             with tape.no_grad():
-                result[i] = alias(out)  # an input returned as it is: the output is another tensor over its memory
-            result[i]._view = None
-        if not constant:
-            tape.attach(result[i], node, len(metadata))
-        metadata.append((out.array.shape, out.array.dtype, type(out.array)))
-    node.outputs = tuple(metadata)
-    node.save(ctx, outputs, result)
-    return result
+                out = alias(out)  # an input returned as it is: the output is another tensor over its memory
+            out._view = None
+        if array.dtype.kind in "fc" and not any(out is t for t in self._non_differentiable):
+            tape.attach(out, self, number)
+        return out
 
+    def _save(self, t: Tensor) -> _Saved:
+        own = t.node is self
+        edge = tape.edge_of(t) if t.needs_grad and not own else None
+        return _Saved(t.array, edge, t.output_nr if own else None, t.version, t.version[0])
 
-# An array, the number of our output it is or else where its gradient goes, its version cell, its version when saved.
-_Saved = tuple[Any, int | Edge | None, list[int], int]
+    @property
+    def saved_tensors(self) -> tuple[Tensor | None, ...]:
+        """What `save_for_backward` kept, with its history.
 
-
-class FunctionNode(Node):
-    """A recorded call of a `Function`."""
-
-    __slots__ = ("arguments", "ctx", "function", "saved", "slots")
-
-    def __init__(
-        self,
-        function: type[Function],
-        ctx: FunctionCtx,
-        slots: list[int],
-        arguments: int,
-        edges: tuple[Edge | None, ...],
-    ) -> None:
-        super().__init__(edges, ())
-        self.function = function
-        self.ctx = ctx
-        self.slots = slots
-        self.arguments = arguments
-        self.saved: list[_Saved | None] | None = []
-
-    def save(self, ctx: FunctionCtx, outputs: list[Any], result: list[Any]) -> None:
-        """Keep what the context asks for: raw arrays, where each one's gradient goes, and its version."""
-        saved: list[_Saved | None] = []
-        for t in ctx._to_save:
-            if t is not None:
-                t = next((made for given, made in zip(outputs, result, strict=True) if given is t), t)
-            own = t is not None and t.node is self
-            edge = None if t is None or own or not t.needs_grad else tape.edge_of(t)
-            saved.append(
-                None if t is None else (t.array, (None, t.output_nr) if own else edge, t.version, t.version[0])
-            )  # type: ignore[arg-type]
-        self.saved = saved
-        ctx._to_save = ()
-        ctx._node = None
-        ctx._dirty = ctx._non_differentiable = ()
-
-    def _origin(self, t: Tensor) -> int | Edge | None:
-        if t.node is self:
-            return t.output_nr  # not an edge: it would be a cycle
-        return tape.edge_of(t) if t.needs_grad else None
-
-    def unpack(self) -> tuple[Tensor | None, ...]:
-        """The saved tensors with their history."""
-        if self.saved is None:
+        Raises:
+            RuntimeError: it was freed by an earlier backward pass, or changed in place.
+        """
+        if not self._recorded:
+            return self._to_save
+        if self._saved is None:
             raise RuntimeError(tape.FREED)
-        tensors: list[Tensor | None] = []
-        for entry in self.saved:
-            if entry is None:
-                tensors.append(None)
-                continue
-            array, origin, version, expected = entry
-            if version[0] != expected:
-                raise RuntimeError(
-                    "one of the variables needed for gradient computation has been modified by an inplace operation: it is "
-                    f"at version {version[0]}; expected version {expected} instead. {self.name()} saved it."
-                )
-            tensors.append(_with_history(array, (self, origin) if isinstance(origin, int) else origin))
-        return tuple(tensors)
+        return tuple(None if saved is None else self._restore(saved) for saved in self._saved)
+
+    def _restore(self, saved: _Saved) -> Tensor:
+        edge = saved.edge if saved.output_nr is None else (self, saved.output_nr)
+        if saved.version[0] != saved.expected:
+            raise_changed(self, saved.array, edge, saved.version[0], saved.expected)
+        return restore(saved.array, edge)  # type: ignore[return-value]
 
     def backward(self, grads: list[Any], wanted: Callable[[Edge], bool], graph: bool) -> list[Any]:
-        if self.saved is None:
+        if self._saved is None:
             raise RuntimeError(tape.FREED)
         given = [g if g is None or graph else Tensor(g) for g in grads]
-        if self.ctx._materialize:
-            given = [self._zeros(i) if g is None else g for i, g in enumerate(given)]
-        rule = self.function.backward
-        if rule is Function.backward:
-            rule = self.function.vjp
-        self.ctx._node = self
-        try:
-            found = rule(self.ctx, *given)
-        finally:
-            self.ctx._node = None  # the node holds the context: no cycle stays behind
+        if self._materialize:
+            like = next(g for g in given if g is not None)
+            given = [self._zeros(i, like.array) if g is None else g for i, g in enumerate(given)]
+        function = self.function
+        rule = function.vjp if function.backward is Function.backward else function.backward
+        found = rule(self, *given)
         return self._checked(found if isinstance(found, tuple) else (found,), graph)
 
-    def _zeros(self, i: int) -> Tensor:
+    def _zeros(self, i: int, like: Any) -> Tensor:
         shape, dtype, _ = self.outputs[i]
-        return zeros(shape, dtype=dtype)
+        backend = backend_of(like)
+        return Tensor(backend.full(shape, 0, dtype, backend.device_of(like)))
 
     def _checked(self, found: tuple[Any, ...], graph: bool) -> list[Any]:
         """One gradient for each tensor argument."""
-        if (
-            len(found) > self.arguments
-            and any(g is not None for g in found[self.arguments :])
-            or len(found) < self.arguments
-        ):
+        count = len(self._is_tensor)
+        surplus = found[count:]
+        if len(found) < count or any(g is not None for g in surplus):
             raise RuntimeError(
-                f"function {self.name()} returned an incorrect number of gradients (expected {self.arguments}, got {len(found)})"
+                f"function {self.name()} returned an incorrect number of gradients (expected {count}, got {len(found)})"
             )
         result: list[Any] = []
-        for i, g in enumerate(found[: self.arguments]):
-            if i not in self.slots:
-                if g is not None:
-                    raise RuntimeError(
-                        f"function {self.name()} returned a gradient different from None at position {i + 1}, but the "
-                        "corresponding forward input was not a Variable"
-                    )
-                continue
-            if g is not None and not isinstance(g, Tensor):
-                raise RuntimeError(f"expected Variable or None (got {type(g).__name__})")
-            result.append(g if g is None or graph else g.array)
+        for i, (g, is_tensor) in enumerate(zip(found, self._is_tensor, strict=False)):
+            if not is_tensor and g is not None:
+                raise RuntimeError(
+                    f"function {self.name()} returned a gradient different from None at position {i + 1}, but the "
+                    "corresponding forward input was not a Variable"
+                )
+            if is_tensor and g is not None and not isinstance(g, Tensor):
+                raise TypeError(f"expected Variable or None (got {type(g).__name__})")
+            if is_tensor:
+                result.append(g if g is None or graph else g.array)
         return result
 
     def release(self) -> None:
-        self.saved = None
-
-
-def _with_history(array: Any, edge: Edge | None) -> Tensor:
-    """A saved array as the tensor it was."""
-    if edge is not None and isinstance(edge[0], tape.AccumulateGrad):
-        return edge[0].variable  # type: ignore[return-value]
-    tensor = Tensor(array)
-    if edge is not None:
-        tape.attach(tensor, *edge)
-    return tensor
+        self._saved = None
 
 
 class _Twice(Node):
     """Stands in for the history of a gradient that must not be differentiated."""
 
     __slots__ = ()
-    message: ClassVar[str] = "trying to differentiate twice a function that was marked with @once_differentiable"
 
     def backward(self, grads: list[Any], wanted: Callable[[Edge], bool], graph: bool) -> list[Any]:
-        raise RuntimeError(self.message)
+        raise RuntimeError("trying to differentiate twice a function that was marked with @once_differentiable")
 
 
 def once_differentiable(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -308,18 +273,19 @@ def once_differentiable(function: Callable[..., Any]) -> Callable[..., Any]:
     def wrapper(ctx: Any, *args: Any) -> Any:
         with tape.no_grad():
             outputs = function(ctx, *args)
-        if not tape.is_grad_enabled():
+        sources = [a for a in args if isinstance(a, Variable) and a.needs_grad]
+        if not sources or not tape.is_grad_enabled():
             return outputs
-        if not any(isinstance(a, Variable) and a.needs_grad for a in args):
-            return outputs
+        edges = tuple(map(tape.edge_of, sources))
         many: Sequence[Any] = outputs if isinstance(outputs, tuple) else (outputs,)
-        edges = tuple(tape.edge_of(a) for a in args if isinstance(a, Variable) and a.needs_grad)
-        made = []
-        for out in many:
-            if isinstance(out, Tensor):
-                out = out.detach()
-                tape.attach(out, _Twice(edges, ((out.array.shape, out.array.dtype, type(out.array)),)))
-            made.append(out)
-        return tuple(made) if isinstance(outputs, tuple) else made[0]
+        made = tuple(_differentiable_once(out, edges) for out in many)
+        return made if isinstance(outputs, tuple) else made[0]
 
     return wrapper
+
+
+def _differentiable_once(out: Any, edges: tuple[Edge, ...]) -> Any:
+    if not isinstance(out, Tensor):
+        return out
+    array = out.array
+    return restore(array, (_Twice(edges, ((array.shape, array.dtype, type(array)),)), 0))

@@ -6,16 +6,16 @@ type, its value a subclass of `Backend` that takes no arguments. CuPy's is built
 
 from __future__ import annotations
 
-import importlib.metadata
 from typing import Any
 
 import numpy as np
 
-from gradx.backends.base import Array, Backend
+from gradx.backends.base import Backend, Place
+from gradx.backends.kernels import Array
 from gradx.backends.numpy_backend import NumpyBackend
 from gradx.device import device
 
-__all__ = ["Array", "Backend", "backend_for", "backend_of", "is_array"]
+__all__ = ["Array", "Backend", "Place", "backend_for", "backend_of", "is_array"]
 
 _BY_DEVICE: dict[str, Backend] = {"cpu": NumpyBackend()}
 
@@ -67,6 +67,8 @@ def _load(device_type: str) -> Backend:
 
         backend: Backend = CupyBackend()
     else:
+        import importlib.metadata  # slow to import, and rarely needed
+
         points = importlib.metadata.entry_points(group="gradx.backends", name=device_type)
         if not points:
             raise RuntimeError(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import importlib
-import importlib.metadata
 import re
 from dataclasses import dataclass
 from typing import Any, Final
@@ -44,6 +43,8 @@ def diagnose() -> Diagnosis:
 
 def _check_packages() -> None:
     """At most one distribution may provide the package ``cupy``. CuPy itself only warns, once imported."""
+    import importlib.metadata  # slow to import, and needed only where CUDA is asked for
+
     names = (distribution.metadata["Name"] or "" for distribution in importlib.metadata.distributions())
     normal = {re.sub(r"[-_.]+", "-", name).lower() for name in names}
     packages = sorted(name for name in normal if _CUPY_PACKAGE.fullmatch(name))

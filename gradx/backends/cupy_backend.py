@@ -17,7 +17,8 @@ import numpy as np
 from cupy.cuda.device import get_device_id
 
 from gradx.backends import cuda_kernels
-from gradx.backends.base import Array, Backend, Dims
+from gradx.backends.base import Backend
+from gradx.backends.kernels import Array, Dims
 from gradx.device import device
 
 
@@ -128,7 +129,7 @@ class CupyBackend(Backend):
             here.wait_event(copied)  # the source's memory may be used again only then
         return target
 
-    def copy(self, x: Array) -> Array:
+    def clone(self, x: Array) -> Array:
         with self.at(x):
             return cupy.array(x, order="C")
 

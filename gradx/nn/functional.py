@@ -13,7 +13,7 @@ import warnings
 from typing import Any
 
 from gradx import creation, dtypes, random
-from gradx.ops import activation, elementwise, loss, reduce, select
+from gradx.ops import activation, elementwise, loss, reduce, select, statistics
 from gradx.ops import softmax as _softmax
 from gradx.ops.activation import relu, sigmoid, tanh
 from gradx.ops.loss import cross_entropy, mse_loss, nll_loss
@@ -127,7 +127,7 @@ def l1_loss(input: Tensor, target: Tensor, reduction: str = "mean") -> Tensor:
 @samples(S(T(3, 4)), S(T(3, 4), 1.0, 0), oracle="nn.functional.normalize")
 def normalize(input: Tensor, p: float = 2.0, dim: int = 1, eps: float = 1e-12) -> Tensor:
     """`input` divided by its p-norm along `dim`, or by `eps` if that is larger."""
-    return input / select.clamp(reduce.norm(input, p, dim, True), min=eps)
+    return input / select.clamp(statistics.norm(input, p, dim, True), min=eps)
 
 
 @samples(S(T(3, 4), approximate="tanh"), S(T(), approximate="tanh"), oracle="nn.functional.gelu")

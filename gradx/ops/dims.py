@@ -8,7 +8,8 @@ from typing import Any, TypeVar
 
 F = TypeVar("F", bound=Callable[..., Any])
 
-Dim = int | Sequence[int] | None
+Dim = int | Sequence[int] | None  # as users give it
+Dims = tuple[int, ...]  # wrapped
 
 
 def wrap(dim: int, ndim: int) -> int:

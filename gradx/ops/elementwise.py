@@ -258,8 +258,8 @@ def log10(input: Tensor) -> Tensor:
     """The logarithm to base 10, elementwise.
 
     >>> import gradx
-    >>> gradx.log10(gradx.tensor([100.0]))
-    tensor([2.])
+    >>> gradx.log10(gradx.tensor([0.5, 50.0]))
+    tensor([-0.3010,  1.6990])
     """
 
 

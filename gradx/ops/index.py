@@ -5,14 +5,16 @@ from __future__ import annotations
 import builtins
 from typing import TYPE_CHECKING, Any
 
+from gradx import dtypes
 from gradx.backends import backend_of, is_array
 from gradx.op import op
 from gradx.ops.dims import wrap
+from gradx.ops.transfer import cast
 from gradx.samples import S, T, samples
 from gradx.tape import Variable
 
 if TYPE_CHECKING:
-    from gradx.tensor import Tensor
+    from gradx.tensor import Tensor, TensorMask
 
 Shape = tuple[int, ...]
 Index = tuple[Any, ...]
@@ -38,6 +40,14 @@ def index_backward(grad_output: Tensor, shape: Shape, index: Index) -> Tensor:
     """Zeros of `shape` to which `grad_output` is added at `index`, repeats adding up."""
 
 
+@op(
+    input=lambda g, index: index_put(g, 0, index),
+    value=lambda g, index: _index(g, index),
+)
+def index_put(input: Tensor, value: TensorMask, index: Index) -> Tensor:
+    """A copy of `input` with `value`, of its dtype, broadcast over what is at `index`."""
+
+
 def getitem(input: Tensor, index: Any) -> Tensor:
     """`input[index]`, with integers, slices, None, ..., and tensors, arrays or lists of integers or truth values.
 
@@ -45,14 +55,53 @@ def getitem(input: Tensor, index: Any) -> Tensor:
         IndexError: an index is out of range, there are too many, or one is of a type that cannot index.
         ValueError: a slice has a step that is not positive.
     """
-    index, advanced = normalise(input, index)
+    view, advanced = resolve(input, index)
+    if advanced is None:
+        return view
     try:
-        if not advanced:
-            return _slice(input, index)
-        basic, index = split(index)
-        return _index(input if basic is None else _slice(input, basic), index)
+        return _index(view, advanced)
+    except IndexError as error:
+        raise IndexError(_as_torch_says(str(error), view, advanced)) from None
+
+
+def resolve(input: Tensor, index: Any) -> tuple[Tensor, Index | None]:
+    """The view that the basic part of an index takes, and the advanced part to apply to that, if there is one.
+
+    Raises:
+        IndexError, ValueError: as `getitem`.
+    """
+    index, advanced = normalise(input, index)
+    basic, rest = split(index) if advanced else (index, None)
+    try:
+        return input if basic is None else _slice(input, basic), rest
     except IndexError as error:
         raise IndexError(_as_torch_says(str(error), input, index)) from None
+
+
+def put(input: Tensor, value: Any, index: Index) -> Tensor:
+    """`index_put`, with torch's errors.
+
+    Args:
+        value: a number, or a tensor that broadcasts to what is at `index`.
+    """
+    own = input.array.dtype
+    if isinstance(value, Variable) and value.array.dtype != own:
+        if value.array.ndim:
+            source, destination = dtypes.of_numpy(value.array.dtype).title, dtypes.of_numpy(own).title
+            raise RuntimeError(
+                f"Index put requires the source and destination dtypes match, got {destination} for the destination and "
+                f"{source} for the source."
+            )
+        value = cast(value, own)  # type: ignore[arg-type]
+    try:
+        return index_put(input, value, index)
+    except IndexError as error:
+        raise IndexError(_as_torch_says(str(error), input, index)) from None
+    except ValueError:
+        wanted, given = list(input.array[index].shape), list(value.array.shape)
+        raise RuntimeError(
+            f"shape mismatch: value tensor of shape {given} cannot be broadcast to indexing result of shape {wanted}"
+        ) from None
 
 
 def split(index: Index) -> tuple[Index | None, Index]:
@@ -124,7 +173,7 @@ def normalise(input: Any, index: Any) -> tuple[Index, bool]:
             if not array.ndim and array.dtype.kind != "b" and not isinstance(item, Variable):
                 item = int(array)
             else:
-                item, advanced = backend_of(array).copy(array), True
+                item, advanced = backend_of(array).clone(array), True
         elif isinstance(item, (bool, list, range)):
             item, advanced = _index_array(input, item), True
         elif isinstance(item, slice):
@@ -212,7 +261,7 @@ def gather(input: Tensor, dim: int, index: Tensor) -> Tensor:
             [3]])
     """
     dim = wrap(dim, len(input.shape))
-    places = backend_of(index.array).copy(index.array) if isinstance(index, Variable) else index
+    places = backend_of(index.array).clone(index.array) if isinstance(index, Variable) else index
     if places.dtype.name not in ("int32", "int64"):
         raise RuntimeError(f"gather(): Expected dtype int32/int64 for index. It is {places.dtype.name}.")
     if len(input.shape) != places.ndim:
@@ -232,7 +281,7 @@ def gather(input: Tensor, dim: int, index: Tensor) -> Tensor:
 def index_select(input: Tensor, dim: int, index: Tensor) -> Tensor:
     """The slices of `input` at the places in `index` along `dim`."""
     dim = wrap(dim, len(input.shape))
-    places = backend_of(index.array).copy(index.array.reshape(-1))
+    places = backend_of(index.array).clone(index.array.reshape(-1))
     if places.dtype.name not in ("int32", "int64"):
         raise RuntimeError(f"index_select(): Expected dtype int32 or int64 for index. It is {places.dtype.name}.")
     backend_of(places).require_within(places, input.shape[dim], dim)

@@ -6,12 +6,15 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from gradx.op import op
+from gradx.ops.constant import new_zeros
 from gradx.ops.dims import wrap
 from gradx.ops.index import narrow, select
 from gradx.samples import S, T, samples
 
 if TYPE_CHECKING:
     from gradx.tensor import Tensor
+
+Shape = tuple[int, ...]
 
 
 def _cat_rule(g: Any, dim: int, tensors_shape: list[tuple[int, ...]], position: int) -> Any:
@@ -81,33 +84,86 @@ def stack(tensors: Sequence[Tensor], dim: int = 0) -> Tensor:
     return _stack(wrap(dim, len(first) + 1), *tensors)
 
 
+def _present(grads: list[Any], shapes: Sequence[Shape]) -> list[Any]:
+    """Gradients of several outputs, zeros where none arrived."""
+    like = next(g for g in grads if g is not None)
+    return [new_zeros(like, shape) if g is None else g for g, shape in zip(grads, shapes, strict=True)]
+
+
+def _piece(shape: Shape, dim: int, size: int) -> Shape:
+    return (*shape[:dim], size, *shape[dim + 1 :])
+
+
+@op(
+    view=True,
+    name="SplitBackward0",
+    input=lambda grads, input_shape, sizes, dim: cat(
+        _present(grads, [_piece(input_shape, dim, size) for size in sizes]), dim
+    ),
+)
+def _split(input: Tensor, sizes: Shape, dim: int) -> tuple[Tensor, ...]:
+    """`split` into pieces of given lengths along a wrapped dimension."""
+
+
+@samples(S(T(5, 2), 2), S(T(2, 5), [1, 4], 1), S(T(3), 3))
 def split(tensor: Tensor, split_size_or_sections: int | Sequence[int], dim: int = 0) -> tuple[Tensor, ...]:
-    """Views of consecutive pieces of `tensor` along `dim`, of the given length or lengths."""
+    """Views of consecutive pieces of `tensor` along `dim`, of the given length or lengths.
+
+    Raises:
+        RuntimeError: a length is negative, or the lengths do not sum to that of `dim`.
+
+    >>> import gradx
+    >>> gradx.split(gradx.arange(5), 2)
+    (tensor([0, 1]), tensor([2, 3]), tensor([4]))
+    """
     dim = wrap(dim, len(tensor.shape))
+    if not tensor.shape:
+        raise RuntimeError("split expects at least a 1-dimensional tensor")
     length = tensor.shape[dim]
     sizes = split_size_or_sections
     if isinstance(sizes, int):
-        starts = range(0, max(length, 1), sizes)
-        sizes = [min(sizes, length - start) for start in starts]
+        if sizes < 0 or (sizes == 0 and length):
+            raise RuntimeError(f"split expects split_size be non-negative, but got split_size={sizes}")
+        sizes = [min(sizes, length - start) for start in range(0, length, sizes)] if length else [0]
     elif sum(sizes) != length:
         raise RuntimeError(
             f"split_with_sizes expects split_sizes to sum exactly to {length} (input tensor's size at dimension {dim}), "
-            f"but got split_sizes={list(sizes)}"
+            f"but got input tensor's split_sizes={list(sizes)}"
         )
-    pieces, start = [], 0
-    for size in sizes:
-        pieces.append(narrow(tensor, dim, start, size))
-        start += size
-    return tuple(pieces)
+    return _split(tensor, tuple(sizes), dim)
 
 
+@samples(S(T(5, 2), 2), S(T(2, 5), 3, 1))
 def chunk(input: Tensor, chunks: int, dim: int = 0) -> tuple[Tensor, ...]:
     """At most `chunks` views of consecutive pieces of equal length along `dim`, the last maybe shorter."""
+    if chunks <= 0:
+        raise RuntimeError(f"chunk expects `chunks` to be greater than 0, got: {chunks}")
+    if not input.shape:
+        raise RuntimeError("chunk expects at least a 1-dimensional tensor")
     length = input.shape[wrap(dim, len(input.shape))]
     return split(input, max(1, -(-length // chunks)), dim)
 
 
+@op(
+    view=True,
+    name="UnbindBackward0",
+    input=lambda grads, input_shape, dim: stack(
+        _present(grads, [input_shape[:dim] + input_shape[dim + 1 :]] * len(grads)), dim
+    ),
+)
+def _unbind(input: Tensor, dim: int) -> tuple[Tensor, ...]:
+    """`unbind` along a wrapped dimension."""
+
+
+@samples(S(T(3, 2)), S(T(2, 3), 1))
 def unbind(input: Tensor, dim: int = 0) -> tuple[Tensor, ...]:
-    """Views of each slice along `dim`."""
+    """Views of each slice along `dim`.
+
+    >>> import gradx
+    >>> gradx.unbind(gradx.tensor([[1, 2], [3, 4]]), 1)
+    (tensor([1, 3]), tensor([2, 4]))
+    """
     dim = wrap(dim, len(input.shape))
-    return tuple(select(input, dim, i) for i in range(input.shape[dim]))
+    if not input.shape:
+        raise RuntimeError("Dimension specified as 0 but tensor has no dimensions")
+    return _unbind(input, dim)

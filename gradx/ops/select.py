@@ -43,6 +43,36 @@ def where(condition: TensorMask, input: Operand, other: Operand) -> Tensor:
     return result
 
 
+@op(
+    name="MaskedFillBackward0",
+    input=lambda g, mask: where(mask, 0, g),
+    value=lambda g, mask: where(mask, g, 0),
+)
+def _masked_fill(input: Tensor, mask: TensorMask, value: TensorMask) -> Tensor:
+    """`masked_fill` with a value of any dtype."""
+
+
+@samples(S(T(3, 4), Mask(3, 4), 0.5), S(T(3, 4), Mask(4), T()), S(T(4), Mask(3, 1), -1), S(T(), Mask(), 2.0))
+def masked_fill(input: Tensor, mask: TensorMask, value: Operand) -> Tensor:
+    """`input` with `value`, a number or a tensor without dimensions, where `mask` holds, in the dtype of `input`.
+
+    Raises:
+        RuntimeError: `mask` holds no truth values, or `value` has dimensions.
+
+    >>> import gradx
+    >>> gradx.masked_fill(gradx.tensor([1.0, 2.0]), gradx.tensor([True, False]), 9)
+    tensor([9., 2.])
+    """
+    if isinstance(mask, Variable) and mask.array.dtype.kind != "b":
+        found = dtypes.of_numpy(mask.array.dtype).title.lower()
+        raise RuntimeError(f"masked_fill only supports boolean masks, but got mask with dtype {found}")
+    if isinstance(value, Variable) and value.array.ndim:
+        raise RuntimeError(
+            f"masked_fill only supports a 0-dimensional value tensor, but got tensor with {value.array.ndim} dimension(s)."
+        )
+    return _masked_fill(input, mask, value)  # type: ignore[arg-type]
+
+
 @samples(*TENSORS)
 @op(
     promote="common",

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from gradx import dtypes
 from gradx.op import op
 from gradx.ops.elementwise import exp
-from gradx.ops.reduce import _as, _sum, along
+from gradx.ops.reduce import _sum, along, converted
 from gradx.samples import S, T, samples
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ def softmax(input: Tensor, dim: int, dtype: Any = None) -> Tensor:
     >>> gradx.softmax(gradx.tensor([0.0, 0.0]), dim=0)
     tensor([0.5000, 0.5000])
     """
-    return along(_softmax, _floating(_as(input, dtype)), dim)
+    return along(_softmax, _floating(converted(input, dtype)), dim)
 
 
 @op(
@@ -68,7 +68,7 @@ def log_softmax(input: Tensor, dim: int, dtype: Any = None) -> Tensor:
     >>> gradx.log_softmax(gradx.tensor([0.0, 0.0]), dim=0)
     tensor([-0.6931, -0.6931])
     """
-    return along(_log_softmax, _floating(_as(input, dtype)), dim)
+    return along(_log_softmax, _floating(converted(input, dtype)), dim)
 
 
 def _floating(input: Tensor) -> Tensor:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from gradx.backends import Place, backend_for, backend_of
 from gradx.device import device
 from gradx.op import op
 from gradx.samples import UNARY, samples
@@ -40,6 +41,15 @@ def alias(input: Tensor) -> Tensor:
     """Another tensor over the same memory."""
 
 
-@op(name="ToCopyBackward0", input=lambda g, source, target: move(g, target, source))
-def move(input: Tensor, source: device, target: device) -> Tensor:
-    """A copy of `input`, which is on `source`, on the device `target`. The one operation that crosses devices."""
+@op(name="ToCopyBackward0", input=lambda g, source, target: _move(g, target, source))
+def _move(input: Tensor, source: Place, target: Place) -> Tensor:
+    """`move` that knows both ends. The one operation that crosses devices."""
+
+
+def move(input: Tensor, target: device) -> Tensor:
+    """A copy of `input` on the device `target`; `input` itself if it is there."""
+    backend = backend_of(input.array)
+    source = backend.device_of(input.array)
+    if source == target:
+        return input
+    return _move(input, Place(backend, source), Place(backend_for(target), target))

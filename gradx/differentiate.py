@@ -4,23 +4,28 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from gradx import engine
-from gradx.creation import ones_like, zeros_like
+from gradx import dtypes, engine, tape
+from gradx.backends import backend_of
+from gradx.ops.constant import ones_like, zeros_like
+from gradx.ops.index import select
 from gradx.ops.join import stack
-from gradx.tensor import Tensor
+from gradx.ops.transfer import cast
+from gradx.size import Size
+from gradx.tape import Variable
 
-Tensors = Tensor | Sequence[Tensor]
+if TYPE_CHECKING:
+    from gradx.tensor import Tensor
 
 
 def backward(
-    tensors: Tensors,
+    tensors: Tensor | Sequence[Tensor],
     grad_tensors: Any = None,
     retain_graph: bool | None = None,
     create_graph: bool = False,
     grad_variables: Any = None,
-    inputs: Tensors | None = None,
+    inputs: Tensor | Sequence[Tensor] | None = None,
 ) -> None:
     """Add the gradients of `tensors` to the ``.grad`` of the leaves they were computed from.
 
@@ -51,7 +56,7 @@ def backward(
                 "`grad_tensors`."
             )
         grad_tensors = grad_variables
-    if inputs is not None and not isinstance(inputs, Tensor) and len(inputs) == 0:
+    if inputs is not None and not isinstance(inputs, Variable) and len(inputs) == 0:
         raise RuntimeError("`inputs` argument to `backward()` cannot be empty.")
     wanted = None if inputs is None else _as_tuple(inputs)
     roots = _as_tuple(tensors)
@@ -63,8 +68,8 @@ def backward(
 
 
 def grad(
-    outputs: Tensors,
-    inputs: Tensors,
+    outputs: Tensor | Sequence[Tensor],
+    inputs: Tensor | Sequence[Tensor],
     grad_outputs: Any = None,
     retain_graph: bool | None = None,
     create_graph: bool = False,
@@ -120,10 +125,7 @@ def grad(
     _check_inputs(wanted)
     found = engine.backward(roots, gradients, wanted, keep=keep, graph=create_graph, accumulate=False)
     if materialize_grads:
-        return tuple(
-            zeros_like(t, requires_grad=create_graph) if g is None else g  # type: ignore[misc]
-            for g, t in zip(found, wanted, strict=True)
-        )
+        return tuple(_zeros(t, create_graph) if g is None else g for g, t in zip(found, wanted, strict=True))  # type: ignore[misc]
     if not allow_unused and None in [g if g is None else 0 for g in found]:
         position = [g is None for g in found].index(True)
         raise RuntimeError(
@@ -132,6 +134,14 @@ def grad(
             "required grad."
         )
     return tuple(found)  # type: ignore[arg-type]
+
+
+def _zeros(like: Any, requires_grad: bool) -> Any:
+    """What stands for the gradient of a tensor that was not reached."""
+    with tape.no_grad():
+        zeros = zeros_like(like)
+    zeros.needs_grad = requires_grad
+    return zeros
 
 
 def _batched(
@@ -144,12 +154,12 @@ def _batched(
     materialize_grads: bool,
 ) -> tuple[Tensor | None, ...]:
     """`grad` for each slice of the vectors along their first dimension, the results stacked."""
-    size = next((len(v) for v in vectors if v is not None), 0)
+    size = next((v.array.shape[0] for v in vectors if v is not None), 0)
     rows = [
         grad(
             roots,
             wanted,
-            [None if v is None else v[i] for v in vectors],
+            [None if v is None else select(v, 0, i) for v in vectors],
             retain_graph=keep or i + 1 < size,
             create_graph=create_graph,
             allow_unused=allow_unused,
@@ -158,18 +168,18 @@ def _batched(
         for i in range(size)
     ]
     columns = zip(*rows, strict=True)
-    return tuple(None if column[0] is None else stack(column) for column in columns)  # type: ignore[arg-type]
+    return tuple(None if column[0] is None else stack(column) for column in columns)
 
 
 def _as_tuple(tensors: Any) -> tuple[Tensor, ...]:
-    return (tensors,) if isinstance(tensors, Tensor) else tuple(tensors)
+    return (tensors,) if isinstance(tensors, Variable) else tuple(tensors)  # type: ignore[return-value]
 
 
 def _aligned(vectors: Any, count: int) -> Sequence[Tensor | None]:
     """One gradient, or None, for each of `count` outputs."""
     if vectors is None:
         return [None] * count
-    aligned = [vectors] if isinstance(vectors, Tensor) else list(vectors)
+    aligned: list[Any] = [vectors] if isinstance(vectors, Variable) else list(vectors)
     if len(aligned) != count:
         raise RuntimeError(f"got {count} tensors and {len(aligned)} gradients")
     return aligned
@@ -180,42 +190,53 @@ def _initial(roots: tuple[Tensor, ...], vectors: Sequence[Tensor | None]) -> lis
     gradients = []
     for i, (root, vector) in enumerate(zip(roots, vectors, strict=True)):
         if vector is None:
-            if not root.requires_grad:
+            if not _needs_grad(root):
                 _raise_no_history(root, i)
-            if root.numel() != 1:
+            if root.array.size != 1:
                 raise RuntimeError(
                     "grad can be implicitly created only for scalar outputs. This one has shape "
                     f"{tuple(root.shape)}: reduce it, for example with .sum(), or pass a gradient of that shape."
                 )
-            gradients.append(ones_like(root))
-        elif not isinstance(vector, Tensor):
+            with tape.no_grad():
+                gradients.append(ones_like(root))
+        elif not isinstance(vector, Variable):
             raise TypeError(f"gradients can be either Tensors or None, but got {type(vector).__name__}")
         else:
             _check_vector(root, vector, i)
-            gradients.append(vector if vector.dtype is root.dtype else vector.to(root.dtype))
+            same = vector.array.dtype == root.array.dtype
+            gradients.append(vector if same else cast(vector, root.array.dtype))
     return gradients
 
 
 def _check_vector(root: Tensor, vector: Tensor, i: int) -> None:
-    if vector.shape != root.shape:
+    ours, given = root.array, vector.array
+    if given.shape != ours.shape:
         raise RuntimeError(
-            f"Mismatch in shape: grad_output[{i}] has a shape of {vector.shape} and output[{i}] has a shape of {root.shape}."
+            f"Mismatch in shape: grad_output[{i}] has a shape of {Size(given.shape)} and output[{i}] has a shape of "
+            f"{Size(ours.shape)}."
         )
-    if vector.device != root.device:
+    here, there = (backend_of(array).device_of(array) for array in (ours, given))
+    if here != there:
         raise RuntimeError(
-            f"Expected all tensors to be on the same device, but found at least two devices, {root.device} and {vector.device}! "
-            f"Move grad_output[{i}] with .to('{root.device}')."
+            f"Expected all tensors to be on the same device, but found at least two devices, {here} and {there}! "
+            f"Move grad_output[{i}] with .to('{here}')."
         )
-    if vector.is_complex() and not root.is_complex():
+    if (given.dtype.kind == "c") != (ours.dtype.kind == "c"):
         raise RuntimeError(
-            f"For complex Tensors, both grad_output and output are required to have the same dtype. Mismatch in dtype: "
-            f"grad_output[{i}] has a dtype of {vector.dtype} and output[{i}] has a dtype of {root.dtype}."
+            "For complex Tensors, both grad_output and output are required to have the same dtype. Mismatch in dtype: "
+            f"grad_output[{i}] has a dtype of {dtypes.of_numpy(given.dtype)} and output[{i}] has a dtype of "
+            f"{dtypes.of_numpy(ours.dtype)}."
         )
+
+
+def _needs_grad(t: Variable) -> bool:
+    tape.refresh(t)
+    return t.needs_grad
 
 
 def _check_roots(roots: tuple[Tensor, ...]) -> None:
     for i, root in enumerate(roots):
-        if not root.requires_grad:
+        if not _needs_grad(root):
             _raise_no_history(root, i)
 
 
@@ -229,7 +250,7 @@ def _raise_no_history(root: Tensor, i: int) -> None:
 
 def _check_inputs(inputs: Sequence[Tensor]) -> None:
     for t in inputs:
-        if not t.requires_grad:
+        if not _needs_grad(t):
             raise RuntimeError(
                 "One of the differentiated Tensors does not require grad. Call requires_grad_() on it before computing the "
                 "outputs: a graph that was recorded without it does not know it."

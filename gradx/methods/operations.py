@@ -4,14 +4,28 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from gradx.ops import activation, compare, elementwise, index, join, matmul, reduce, select, shape, softmax, transfer
+from gradx.ops import (
+    activation,
+    compare,
+    elementwise,
+    extrema,
+    index,
+    join,
+    matmul,
+    reduce,
+    select,
+    shape,
+    softmax,
+    statistics,
+    transfer,
+)
 from gradx.tape import Variable
 
 if TYPE_CHECKING:
     from gradx.tensor import Tensor
 
 
-class OpMethods(Variable):
+class OperationMethods(Variable):
     """What a tensor can compute."""
 
     __slots__ = ()
@@ -83,6 +97,7 @@ class OpMethods(Variable):
     sin, cos, tan = elementwise.sin, elementwise.cos, elementwise.tan
     relu, tanh, sigmoid = activation.relu, activation.tanh, activation.sigmoid
     maximum, minimum, clamp, clip = select.maximum, select.minimum, select.clamp, select.clamp
+    masked_fill = select.masked_fill
     eq, ne, lt, le, gt, ge = compare.eq, compare.ne, compare.lt, compare.le, compare.gt, compare.ge
     logical_and, logical_or = compare.logical_and, compare.logical_or
     logical_xor, logical_not = compare.logical_xor, compare.logical_not
@@ -92,16 +107,10 @@ class OpMethods(Variable):
 
     # reductions
     sum, mean, prod, cumsum = reduce.sum, reduce.mean, reduce.prod, reduce.cumsum
-    amax, amin, max, min, argmax, argmin = (
-        reduce.amax,
-        reduce.amin,
-        reduce.max,
-        reduce.min,
-        reduce.argmax,
-        reduce.argmin,
-    )
+    amax, amin, max, min = extrema.amax, extrema.amin, extrema.max, extrema.min
+    argmax, argmin = extrema.argmax, extrema.argmin
     any, all = reduce.any, reduce.all
-    var, std, logsumexp, norm = reduce.var, reduce.std, reduce.logsumexp, reduce.norm
+    var, std, logsumexp, norm = statistics.var, statistics.std, statistics.logsumexp, statistics.norm
     softmax, log_softmax = softmax.softmax, softmax.log_softmax
 
     # products
@@ -115,6 +124,20 @@ class OpMethods(Variable):
     split, chunk, unbind = join.split, join.chunk, join.unbind
     clone = transfer.clone
 
-    def where(self, condition: Any, other: Any) -> Tensor:
+    def where(self: Any, condition: Any, other: Any) -> Tensor:
         """`self` where `condition` holds, `other` elsewhere."""
         return select.where(condition, self, other)
+
+    def contiguous(self: Any) -> Tensor:
+        """The tensor itself if contiguous, else a copy that is."""
+        return self if self.array.flags.c_contiguous else transfer.clone(self)
+
+    @property
+    def T(self: Any) -> Tensor:
+        """The tensor with its dimensions reversed."""
+        return shape.permute(self, tuple(reversed(range(self.ndim))))
+
+    @property
+    def mT(self: Any) -> Tensor:
+        """The tensor with its last two dimensions exchanged."""
+        return shape.transpose(self, -2, -1)

@@ -1,0 +1,142 @@
+"""What a tensor turns into: Python numbers, NumPy arrays, other dtypes, other devices."""
+
+from __future__ import annotations
+
+import builtins
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from gradx import dtypes
+from gradx.backends import backend_of
+from gradx.device import device as Device
+from gradx.methods.history import HistoryMethods
+from gradx.ops import transfer
+from gradx.placement import resolve
+from gradx.tape import Variable
+
+if TYPE_CHECKING:
+    from typing import Self
+
+
+class ConversionMethods(HistoryMethods):
+    """Conversions. Those between dtypes and devices are operations, through which gradients flow."""
+
+    __slots__ = ()
+
+    def item(self) -> Any:
+        """The one element as a Python number. On CUDA this waits for the device.
+
+        Raises:
+            RuntimeError: there is not exactly one element.
+        """
+        if self.array.size != 1:
+            raise RuntimeError(f"a Tensor with {self.array.size} elements cannot be converted to Scalar")
+        return self.array.item()
+
+    def tolist(self) -> Any:
+        """The elements as nested lists of Python numbers."""
+        return backend_of(self.array).to_host(self.array).tolist()
+
+    def numpy(self, *, force: builtins.bool = False) -> np.ndarray[Any, Any]:
+        """The NumPy array of the elements, sharing their memory.
+
+        Args:
+            force: detach, and copy from another device, instead of raising.
+
+        Raises:
+            RuntimeError: the tensor requires grad.
+            TypeError: the tensor is not on the CPU.
+        """
+        if not force and self.requires_grad:
+            raise RuntimeError(
+                "Can't call numpy() on Tensor that requires grad. Use tensor.detach().numpy() instead. What NumPy computes is "
+                "not recorded."
+            )
+        if not force and self.device.type != "cpu":
+            raise TypeError(
+                f"can't convert {self.device} device type tensor to numpy. Use Tensor.cpu() to copy the tensor to host memory first."
+            )
+        return backend_of(self.array).to_host(self.array)
+
+    def __array__(self, dtype: Any = None, copy: builtins.bool | None = None) -> np.ndarray[Any, Any]:
+        array = self.numpy()
+        return np.array(array, dtype=dtype, copy=copy) if copy else np.asarray(array, dtype=dtype)
+
+    @property
+    def __cuda_array_interface__(self) -> Any:
+        if not self.is_cuda:
+            raise AttributeError("Can't get __cuda_array_interface__ on non-CUDA tensor. Use tensor.cuda() first.")
+        return self.array.__cuda_array_interface__
+
+    def to(
+        self, *args: Any, dtype: Any = None, device: Any = None, copy: builtins.bool = False, **ignored: Any
+    ) -> Self:
+        """This tensor with another dtype, on another device, or both; itself if nothing changes and `copy` is off.
+
+        ``to(dtype)``, ``to(device)``, ``to(device, dtype)``, ``to(other)``; gradients flow back through it.
+
+        Raises:
+            TypeError: an argument is neither dtype nor device nor tensor.
+        """
+        unknown = set(ignored) - {"non_blocking", "memory_format"}
+        if unknown:
+            raise TypeError(f"to() received an invalid combination of arguments - unexpected {sorted(unknown)}")
+        flags = [arg for arg in args if arg is True or arg is False]  # non_blocking: copies are in order here; copy
+        copy = copy or flags[1:2] == [True]
+        for arg in args:
+            if isinstance(arg, Variable):
+                dtype, device = dtypes.of_numpy(arg.array.dtype), backend_of(arg.array).device_of(arg.array)
+            elif isinstance(arg, (str, Device)) or type(arg) is builtins.int:
+                device = arg
+            elif type(arg) is not builtins.bool and arg is not None:
+                dtype = arg
+        tensor: Any = self
+        result = tensor if dtype is None else _cast(tensor, dtypes.as_dtype(dtype))
+        if device is not None:
+            result = transfer.move(result, resolve(device))
+        return transfer.clone(result) if copy and result is tensor else result  # type: ignore[return-value]
+
+    def cpu(self) -> Self:
+        """This tensor on the CPU."""
+        return self.to("cpu")
+
+    def cuda(self, device: Any = None) -> Self:
+        """This tensor on a CUDA device, the current one unless given."""
+        return self.to("cuda" if device is None else device)
+
+    def type_as(self, other: Variable) -> Self:
+        """This tensor in the dtype and on the device of `other`."""
+        return self.to(other)
+
+    def float(self) -> Self:
+        """This tensor as float32."""
+        return self.to(dtypes.float32)
+
+    def double(self) -> Self:
+        """This tensor as float64."""
+        return self.to(dtypes.float64)
+
+    def half(self) -> Self:
+        """This tensor as float16."""
+        return self.to(dtypes.float16)
+
+    def int(self) -> Self:
+        """This tensor as int32, fractions dropped."""
+        return self.to(dtypes.int32)
+
+    def long(self) -> Self:
+        """This tensor as int64, fractions dropped."""
+        return self.to(dtypes.int64)
+
+    def bool(self) -> Self:
+        """This tensor as truth values: where it is not zero."""
+        return self.to(dtypes.bool_)
+
+
+def _cast(tensor: Any, target: dtypes.dtype) -> Any:
+    if tensor.dtype is target:
+        return tensor
+    if target.is_floating_point or target.is_complex:
+        return transfer.cast(tensor, target.dtype)
+    return transfer.cast_discrete(tensor, target.dtype)

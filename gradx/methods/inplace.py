@@ -1,0 +1,113 @@
+"""The methods that change a tensor in place: for each operation `f` the method `f_`, and assignment to an index."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from gradx import tape
+from gradx.backends import backend_of
+from gradx.inplace import check_writable, overwrite
+from gradx.ops import activation, compare, constant, elementwise, index, select, shape, transfer
+from gradx.tape import Variable
+
+if TYPE_CHECKING:
+    from typing import Self
+
+
+def _inplace(function: Callable[..., Any]) -> Callable[..., Any]:
+    """The method that writes what `function` gives over the tensor itself."""
+
+    def method(self: Any, *args: Any, **kwargs: Any) -> Any:
+        check_writable(self, *args, *kwargs.values())
+        overwrite(self, function(self, *args, **kwargs))
+        return self
+
+    twin = function.__name__.strip("_")
+    method.__name__ = f"{twin}_"
+    method.__qualname__ = f"Tensor.{method.__name__}"
+    method.__doc__ = f"`{twin}`, in place."
+    return method
+
+
+def _twins(*functions: Callable[..., Any]) -> tuple[Any, ...]:
+    return tuple(map(_inplace, functions))
+
+
+def _fill(input: Any, value: Any) -> Any:
+    """`value`, a number or a tensor without dimensions, in the shape and dtype of `input`."""
+    if isinstance(value, Variable) and value.array.ndim:
+        raise RuntimeError(
+            f"fill_ only supports 0-dimension value tensor but got tensor with {value.array.ndim} dimensions."
+        )
+    return constant.fill(input, value)
+
+
+def _copy(input: Any, src: Any, non_blocking: bool = False) -> Any:
+    """`src`, broadcast to the shape of `input`, cast to its dtype, and moved to its device."""
+    if not isinstance(src, Variable):
+        raise TypeError(f"copy_(): argument 'other' (position 1) must be Tensor, not {type(src).__name__}")
+    src = transfer.move(src, backend_of(input.array).device_of(input.array))  # type: ignore[arg-type]
+    return constant.copy(input, shape.expand(src, input.array.shape))
+
+
+class InplaceMethods(Variable):
+    """What changes a tensor in place. Each returns the tensor itself."""
+
+    __slots__ = ()
+
+    add_, sub_, mul_, div_ = _twins(elementwise.add, elementwise.sub, elementwise.mul, elementwise.div)
+    pow_, floor_divide_, remainder_ = _twins(elementwise.pow, elementwise.floor_divide, elementwise.remainder)
+    bitwise_and_, bitwise_or_, bitwise_xor_ = _twins(compare.bitwise_and, compare.bitwise_or, compare.bitwise_xor)
+    __iadd__, __isub__, __imul__, __itruediv__, __ipow__ = add_, sub_, mul_, div_, pow_
+    __ifloordiv__, __imod__ = floor_divide_, remainder_
+    __iand__, __ior__, __ixor__ = bitwise_and_, bitwise_or_, bitwise_xor_
+    subtract_, multiply_, divide_ = sub_, mul_, div_
+
+    neg_, abs_, sign_ = _twins(elementwise.neg, elementwise.abs, elementwise.sign)
+    reciprocal_, square_ = _twins(elementwise.reciprocal, elementwise.square)
+    floor_, ceil_, round_, trunc_ = _twins(elementwise.floor, elementwise.ceil, elementwise.round, elementwise.trunc)
+    exp_, expm1_, sqrt_, rsqrt_ = _twins(elementwise.exp, elementwise.expm1, elementwise.sqrt, elementwise.rsqrt)
+    log_, log2_ = _twins(elementwise.log, elementwise.log2)
+    log10_, log1p_ = _twins(elementwise.log10, elementwise.log1p)
+    sin_, cos_, tan_ = _twins(elementwise.sin, elementwise.cos, elementwise.tan)
+    relu_, tanh_, sigmoid_ = _twins(activation.relu, activation.tanh, activation.sigmoid)
+    clamp_, masked_fill_, bitwise_not_ = _twins(select.clamp, select.masked_fill, compare.bitwise_not)
+    clip_ = clamp_
+    fill_, copy_ = _twins(_fill, _copy)
+
+    def zero_(self) -> Self:
+        """Set every element to zero."""
+        return self.fill_(0)  # type: ignore[no-any-return]
+
+    def __setitem__(self, place: Any, value: Any) -> None:
+        """Write `value`, a number, an array or a tensor, at an index, broadcast as need be.
+
+        Raises:
+            IndexError: as for reading at that index.
+            RuntimeError: `value` does not fit what is there, or the tensor may not be changed in place.
+        """
+        target, advanced = index.resolve(self, place)  # type: ignore[arg-type]
+        if isinstance(value, (bool, int, float, complex)):
+            source = value
+        else:
+            source = _slimmed(value if isinstance(value, Variable) else _like(value, self))
+        check_writable(target, source)
+        if advanced is None:
+            overwrite(target, _copy(target, source) if isinstance(source, Variable) else _fill(target, source))
+        else:
+            overwrite(target, index.put(target, source, advanced))
+
+
+def _like(value: Any, like: Variable) -> Variable:
+    """Data that are no tensor, as a tensor in the dtype of `like` and on its device."""
+    backend = backend_of(like.array)
+    with backend.at(like.array):
+        return tape.tensor_type(backend.xp.asarray(value, dtype=like.array.dtype))
+
+
+def _slimmed(value: Variable) -> Any:
+    """`value` without leading dimensions of length 1: torch lets them pass where they are too many."""
+    lengths = value.array.shape
+    lead = next((d for d, n in enumerate(lengths) if n != 1), len(lengths))
+    return shape.reshape(value, lengths[lead:]) if lead else value  # type: ignore[arg-type]
