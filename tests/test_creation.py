@@ -93,7 +93,7 @@ def test_requires_grad():
     same(lambda m: m.zeros(2, dtype=m.int64, requires_grad=True))
     same(lambda m: m.full((2,), 1.0, requires_grad=True).is_leaf)
     for function in ("zeros", "ones", "empty", "rand", "randn", "eye"):
-        same(lambda m: getattr(m, function)(2, requires_grad=True).requires_grad)  # noqa: B023
+        same(lambda m: getattr(m, function)(2, requires_grad=True).requires_grad)
 
 
 def test_tensor_copies():
@@ -210,10 +210,10 @@ def test_constants(function, size):
 
 def test_constants_with_dtypes():
     for dtype in ("bool", "int8", "float16", "float64", "complex64"):
-        same(lambda m: m.zeros(2, dtype=getattr(m, dtype)))  # noqa: B023
-        same(lambda m: m.ones((2, 2), dtype=getattr(m, dtype)))  # noqa: B023
-        same(lambda m: m.full((2,), 1, dtype=getattr(m, dtype)))  # noqa: B023
-        same(lambda m: m.empty(3, dtype=getattr(m, dtype)).dtype)  # noqa: B023
+        same(lambda m: m.zeros(2, dtype=getattr(m, dtype)))
+        same(lambda m: m.ones((2, 2), dtype=getattr(m, dtype)))
+        same(lambda m: m.full((2,), 1, dtype=getattr(m, dtype)))
+        same(lambda m: m.empty(3, dtype=getattr(m, dtype)).dtype)
     same(lambda m: m.zeros(size=(2, 3)))
     same(lambda m: m.ones(size=(2,)))
     same(lambda m: m.empty(size=(2,)).shape)
@@ -236,10 +236,10 @@ def test_full_errors():
 
 def test_likes():
     for function in ("zeros_like", "ones_like", "empty_like", "rand_like", "randn_like"):
-        same(lambda m: getattr(m, function)(m.zeros(2, 3, dtype=m.float64)).dtype)  # noqa: B023
-        same(lambda m: getattr(m, function)(m.zeros(2, 3)).shape)  # noqa: B023
-        same(lambda m: getattr(m, function)(m.zeros(2), dtype=m.float16).dtype)  # noqa: B023
-        same(lambda m: getattr(m, function)(m.zeros(2), requires_grad=True).requires_grad)  # noqa: B023
+        same(lambda m: getattr(m, function)(m.zeros(2, 3, dtype=m.float64)).dtype)
+        same(lambda m: getattr(m, function)(m.zeros(2, 3)).shape)
+        same(lambda m: getattr(m, function)(m.zeros(2), dtype=m.float16).dtype)
+        same(lambda m: getattr(m, function)(m.zeros(2), requires_grad=True).requires_grad)
     same(lambda m: m.zeros_like(m.tensor([1, 2])))
     same(lambda m: m.ones_like(m.tensor([True])))
     same(lambda m: m.ones_like(m.ones(2, requires_grad=True)).requires_grad)
@@ -279,8 +279,8 @@ def test_random_numbers_are_distributed_as_they_should_be():
 
 def test_random_dtypes_and_sizes():
     for size in ((2, 3), ((2, 3),), (0,), ((),)):
-        same(lambda m: m.rand(*size).shape)  # noqa: B023
-        same(lambda m: m.randn(*size).dtype)  # noqa: B023
+        same(lambda m: m.rand(*size).shape)
+        same(lambda m: m.randn(*size).dtype)
     same(lambda m: m.rand(2, dtype=m.float64).dtype)
     same(lambda m: m.rand(2, dtype=m.int64), message=False)
     same(lambda m: m.randn(2, dtype=m.int64), message=False)

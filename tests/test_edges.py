@@ -119,8 +119,8 @@ def test_ties(function, values):
 
 def test_argmax_of_ties_and_nan():
     for values in ([1.0, 3.0, 3.0], [1.0, NAN, 3.0, NAN], [-INF, -INF]):
-        same(lambda m: (m.argmax(m.tensor(values)), m.argmin(m.tensor(values))))  # noqa: B023
-        same(lambda m: (m.max(m.tensor(values), 0), m.min(m.tensor(values), 0)))  # noqa: B023
+        same(lambda m: (m.argmax(m.tensor(values)), m.argmin(m.tensor(values))))
+        same(lambda m: (m.max(m.tensor(values), 0), m.min(m.tensor(values), 0)))
 
 
 @pytest.mark.parametrize("order", [1, 2])
@@ -190,9 +190,9 @@ ROWS = [
 def test_rows_of_infinities(row, dtype):
     rtol = 1e-13 if dtype == "float64" else 1e-5
     for name in ("logsumexp", "softmax", "log_softmax"):
-        same(lambda m: getattr(m, name)(m.tensor(row, dtype=getattr(m, dtype)), 0), rtol=rtol)  # noqa: B023
+        same(lambda m: getattr(m, name)(m.tensor(row, dtype=getattr(m, dtype)), 0), rtol=rtol)
         if name != "softmax" or not math.isinf(sum(row)):
-            same(derivatives(lambda m, x: getattr(m, name)(x, 0), row, dtype=dtype), rtol=rtol, atol=1e-7)  # noqa: B023
+            same(derivatives(lambda m, x: getattr(m, name)(x, 0), row, dtype=dtype), rtol=rtol, atol=1e-7)
 
 
 @pytest.mark.parametrize("name", ["var", "std"])

@@ -167,7 +167,7 @@ def test_assignment_of_tensors():
 
         def program(m):
             base = source(m)
-            base[INDICES[kind](m)] = -base[INDICES[kind](m)] - 1  # noqa: B023
+            base[INDICES[kind](m)] = -base[INDICES[kind](m)] - 1
             return base
 
         same(program)

@@ -77,7 +77,7 @@ def test_tensors(operation, left, default):
             if not comparable(operation, left, right):
                 continue
             same(
-                lambda m: apply(made(m, left, dimensions[0]), made(m, right, dimensions[1])),  # noqa: B023
+                lambda m: apply(made(m, left, dimensions[0]), made(m, right, dimensions[1])),
                 **tolerance(left, right),
                 message=operation not in ("and", "or", "xor"),
             )
@@ -92,8 +92,8 @@ def test_numbers(operation, name, default):
         for dimensioned in (True, False):
             check = {**tolerance(name), "message": False}
             if comparable(operation, name, type(number)):
-                same(lambda m: apply(made(m, name, dimensioned), number), **check)  # noqa: B023
-                same(lambda m: apply(number, made(m, name, dimensioned)), **check)  # noqa: B023
+                same(lambda m: apply(made(m, name, dimensioned), number), **check)
+                same(lambda m: apply(number, made(m, name, dimensioned)), **check)
 
 
 @pytest.mark.parametrize("operation", TENSOR_OPERATIONS)
@@ -105,7 +105,7 @@ def test_functions_of_tensors(operation, left):
             continue
         for dimensions in ((True, True), (True, False), (False, True), (False, False)):
             same(
-                lambda m: apply(m, made(m, left, dimensions[0]), made(m, right, dimensions[1])),  # noqa: B023
+                lambda m: apply(m, made(m, left, dimensions[0]), made(m, right, dimensions[1])),
                 message=operation not in ("maximum", "minimum"),
             )
 
@@ -113,10 +113,10 @@ def test_functions_of_tensors(operation, left):
 @pytest.mark.parametrize("name", NAMES[:9])
 def test_where_and_clamp_with_numbers(name, default):
     for number in SCALARS[:3]:
-        same(lambda m: m.where(m.tensor([True, False]), made(m, name, True), number))  # noqa: B023
-        same(lambda m: m.where(m.tensor([True, False]), number, made(m, name, False)))  # noqa: B023
+        same(lambda m: m.where(m.tensor([True, False]), made(m, name, True), number))
+        same(lambda m: m.where(m.tensor([True, False]), number, made(m, name, False)))
         if name != "bool":
-            same(lambda m: m.clamp(made(m, name, True), max=number))  # noqa: B023
+            same(lambda m: m.clamp(made(m, name, True), max=number))
     same(lambda m: m.where(m.tensor([True, False]), 1, 2.5))
     same(lambda m: m.where(m.tensor([True, False]), 1, 2))
 
@@ -223,8 +223,8 @@ def test_gradients_come_back_in_the_dtype_of_each_input():
 def test_result_type_can_cast_and_promote_types():
     for left in NAMES:
         for right in NAMES:
-            same(lambda m: m.promote_types(getattr(m, left), getattr(m, right)))  # noqa: B023
-            same(lambda m: m.can_cast(getattr(m, left), getattr(m, right)))  # noqa: B023
+            same(lambda m: m.promote_types(getattr(m, left), getattr(m, right)))
+            same(lambda m: m.can_cast(getattr(m, left), getattr(m, right)))
         for number in SCALARS:
             if comparable("", left, type(number)):
-                same(lambda m: m.result_type(made(m, left, True), number))  # noqa: B023
+                same(lambda m: m.result_type(made(m, left, True), number))
