@@ -28,6 +28,8 @@ import inspect
 from collections.abc import Callable, Sequence
 from typing import Any, ParamSpec, TypeVar, cast
 
+import numpy as np
+
 from gradx import dtypes, tape
 from gradx.backends import BY_TYPE, backend_of
 from gradx.node import OpNode, Plan, Rule, make_plan
@@ -62,12 +64,19 @@ class Op:
     """A declared operation, callable on tensors and on raw arrays."""
 
     def __init__(
-        self, function: Callable[..., Any], rules: dict[str, Rule], promote: str | None, view: bool, name: str | None
+        self,
+        function: Callable[..., Any],
+        rules: dict[str, Rule],
+        promote: str | None,
+        view: bool,
+        name: str | None,
+        no_bools: str | None,
     ) -> None:
         self.name = function.__name__.strip("_")
         self.signature = inspect.signature(function)
         self.promote = promote
         self.view = view
+        self.no_bools = no_bools
         parameters = list(self.signature.parameters.values())
         self.parameters = [p.name for p in parameters]
         self.slots = tuple(i for i, p in enumerate(parameters) if str(p.annotation).startswith(("Tensor", "Operand")))
@@ -159,6 +168,9 @@ class Op:
             value = args[i]
             if type(value) in _RANK:
                 continue
+            if isinstance(value, np.generic):  # a NumPy scalar counts as a Python number, as in torch
+                lifted[i] = value.item()
+                continue
             if not isinstance(value, Variable):
                 if BY_TYPE[type(value)] is None:
                     name = self.parameters[min(i, len(self.parameters) - 1)]
@@ -183,6 +195,8 @@ class Op:
                 operands.append(dtypes.Operand(value.array.dtype, 2 if value.array.ndim else 1))
             elif value is not None and i not in self.masks:
                 operands.append(dtypes.Operand(dtypes.scalar_dtype(value).dtype, 0))
+        if self.no_bools and any(operand.dtype.kind == "b" for operand in operands):
+            raise RuntimeError(self.no_bools)
         common = dtypes.result_dtype(operands)
         if self.promote == "float" and common.kind not in "fc":
             common = dtypes.get_default_dtype().dtype
@@ -213,7 +227,12 @@ def _output(operation: Op, number: int, *args: Any) -> Any:
 
 
 def op(
-    *, promote: str | None = None, view: bool = False, name: str | None = None, **rules: Rule
+    *,
+    promote: str | None = None,
+    view: bool = False,
+    name: str | None = None,
+    no_bools: str | None = None,
+    **rules: Rule,
 ) -> Callable[[Callable[P, R]], Callable[P, R]]:
     """Declare an operation; see the module's docstring.
 
@@ -221,11 +240,12 @@ def op(
         promote: "common" casts the inputs to torch's common dtype; "float" also turns integers into the default dtype.
         view: the result shares the memory of the first input.
         name: of the recorded node, where it is not the operation's name in camel case and "Backward0".
+        no_bools: the error where truth values would have to be promoted, if they must not.
         rules: input name to gradient rule.
     """
 
     def declare(function: Callable[P, R]) -> Callable[P, R]:
-        operation = Op(function, rules, promote, view, name)
+        operation = Op(function, rules, promote, view, name, no_bools)
         OPS[operation.name] = operation
         required = operation.required
 

@@ -167,4 +167,4 @@ def test_binary_cross_entropy_at_its_ends():
         target = m.tensor([0.0, 1.0, 0.5, 0.0, 1.0], dtype=m.float64)
         return with_gradient(m, x, functional(m).binary_cross_entropy(x, target))
 
-    same(program, rtol=1e-8)  # torch adds its 1e-12 in single precision
+    same(program, rtol=1e-14)

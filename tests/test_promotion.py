@@ -58,8 +58,8 @@ def comparable(operation, left, right):
         return False
     if operation == "pow" and left == "bool" and right is bool:
         return False  # torch gives truth values for this one alone
-    # torch refuses to subtract from or with truth values whatever the other operand; gradx where both are
-    return operation != "sub" or not (kinds & {"bool", bool}) or kinds <= {"bool", bool}
+    # torch refuses to subtract Python's True from any tensor; gradx looks at that no more than at other numbers
+    return operation != "sub" or right is not bool or left == "bool"
 
 
 def tolerance(*names):

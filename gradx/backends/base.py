@@ -43,7 +43,7 @@ REFUSED = {
     **dict.fromkeys(("lt", "le", "gt", "ge", "maximum", "minimum", "amax", "amin", "max_dim", "min_dim"), "c"),
     **dict.fromkeys(("max_all", "min_all"), "c"),
     **dict.fromkeys(("argmax", "argmin", "floor", "ceil", "trunc", "round"), "cb"),
-    **dict.fromkeys(("floor_divide", "remainder"), "cb"),
+    **dict.fromkeys(("floor_divide", "div_floor", "div_trunc", "remainder"), "cb"),
     **dict.fromkeys(("bitwise_and", "bitwise_or", "bitwise_xor", "bitwise_not"), "fc"),
     **dict.fromkeys(("abs", "pow", "relu", "square"), "b"),
     "sigmoid": "c",
@@ -69,6 +69,9 @@ class Backend(Kernels):
 
     device_type: str
     array_types: tuple[type, ...]
+    synchronous = (
+        False  # whether a kernel has finished when it returns, so that elements may be looked at without waiting
+    )
 
     def kernel(self, name: str) -> Callable[..., Array]:
         """The kernel called `name`: this backend's own, else the array library's function of that name."""

@@ -65,7 +65,7 @@ class Kernels:
     def sub(self, x: Array, y: Array) -> Array:
         try:
             return self.xp.subtract(x, y)
-        except TypeError:  # both hold truth values
+        except TypeError:
             raise RuntimeError(
                 "Subtraction, the `-` operator, with two bool tensors is not supported. Use the `^` or `logical_xor()` "
                 "operator instead."
@@ -94,6 +94,14 @@ class Kernels:
                 ) from None
             unit = self.xp.where(self.xp.equal(x, -1), 1 - 2 * (y % 2), self.xp.equal(x, 1))  # 1 / x where it is whole
             return self.xp.where(y < 0, unit, self.xp.power(x, self.xp.maximum(y, 0))).astype(y.dtype)
+
+    def div_floor(self, x: Array | float, y: Array | float) -> Array:
+        return self.xp.floor_divide(x, y)
+
+    def div_trunc(self, x: Any, y: Any) -> Array:
+        if self.xp.result_type(x, y).kind in "iu":
+            return self.xp.where((x < 0) != (y < 0), -self.div_floor(abs(x), abs(y)), self.div_floor(x, y))
+        return self.xp.trunc(self.xp.true_divide(x, y))
 
     def sign(self, x: Array) -> Array:
         if x.dtype.kind == "b":
@@ -257,6 +265,10 @@ class Kernels:
         log, maximum = self.xp.log, self.xp.maximum
         return -(target * maximum(log(input), -100) + (1 - target) * maximum(log(1 - input), -100))
 
+    def binary_cross_entropy_backward(self, g: Array, input: Array, target: Array) -> Array:
+        smallest = np.float32(1e-12).item()  # torch's bound, which it holds in single precision
+        return g * (input - target) / self.xp.maximum(input * (1 - input), smallest)
+
     def mse_loss(self, input: Array, target: Array, reduction: str) -> Array:
         difference = self._wide(input) - self._wide(target)
         square = difference * difference
@@ -333,9 +345,6 @@ class Kernels:
         out = self.clone(x)
         out[index] = value
         return out
-
-    def require_within(self, index: Array, size: int, dim: int) -> None:
-        """Raise RuntimeError unless all of `index` are from 0 to below `size`, where a look at them is free of cost."""
 
     def gather(self, x: Array, dim: int, index: Array) -> Array:
         return x[self._along(x.shape, dim, index)]

@@ -40,6 +40,7 @@ _quiet = _Quiet()
 class NumpyBackend(Backend):
     device_type = "cpu"
     array_types = (np.ndarray, np.generic)
+    synchronous = True
 
     def __init__(self) -> None:
         super().__init__(np)
@@ -78,14 +79,12 @@ class NumpyBackend(Backend):
         _refuse_zero(x, y)
         return np.floor_divide(x, y)
 
+    def div_floor(self, x: Array | float, y: Array | float) -> Array:
+        return self.floor_divide(x, y)
+
     def remainder(self, x: Array | float, y: Array | float) -> Array:
         _refuse_zero(x, y)
         return np.remainder(x, y)
-
-    def require_within(self, index: Array, size: int, dim: int) -> None:
-        for place in (index.min(), index.max()) if index.size else ():
-            if not 0 <= place < size:
-                raise RuntimeError(f"index {place} is out of bounds for dimension {dim} with size {size}")
 
     def sum(self, x: Array, dim: Dims, keepdim: bool) -> Array:
         """NumPy sums pairwise only along contiguous memory; other long dimensions are first summed in blocks."""

@@ -36,7 +36,7 @@ class OperationMethods(Variable):
     __sub__ = elementwise._sub
     __mul__ = elementwise.mul
     __rmul__ = elementwise.mul
-    __truediv__ = elementwise.div
+    __truediv__ = elementwise._div
     __pow__ = elementwise.pow
     __neg__ = elementwise.neg
     __abs__ = elementwise.abs
@@ -71,7 +71,7 @@ class OperationMethods(Variable):
         return elementwise._sub(other, self)
 
     def __rtruediv__(self, other: Any) -> Tensor:
-        return elementwise.div(other, self)
+        return elementwise._div(other, self)
 
     def __rfloordiv__(self, other: Any) -> Tensor:
         return elementwise.floor_divide(other, self)

@@ -3,7 +3,7 @@ result is not whole. A rule gives the gradient for the broadcast shape: the engi
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from gradx.op import op
 from gradx.ops.compare import eq, ge, logical_and
@@ -34,7 +34,14 @@ def add(input: Operand, other: Operand, *, alpha: float = 1) -> Tensor:
     return _add(input, other if alpha == 1 else mul(other, alpha))
 
 
-@op(promote="common", name="SubBackward0", input=lambda g: g, other=lambda g: -g)
+@op(
+    promote="common",
+    name="SubBackward0",
+    no_bools="Subtraction, the `-` operator, with a bool tensor is not supported. If you are trying to invert a mask, use "
+    "the `~` or `logical_not()` operator instead.",
+    input=lambda g: g,
+    other=lambda g: -g,
+)
 def _sub(input: Operand, other: Operand) -> Tensor:
     """The difference, without torch's `alpha`."""
 
@@ -62,24 +69,64 @@ def mul(input: Operand, other: Operand) -> Tensor:
     """
 
 
-@samples(S(T(3, 4), T(4, low=0.5)), S(T(2, 1), T(3, low=0.5)), S(T(3), 2.5), S(T(), T(2, low=-3.0, high=-1.0)))
-@op(promote="float", input=lambda g, other: g / other, other=lambda g, input, other: -g * input / (other * other))
-def div(input: Operand, other: Operand) -> Tensor:
-    """`input / other`, elementwise; integers give the default dtype.
+@op(
+    promote="float",
+    name="DivBackward0",
+    input=lambda g, other: g / other,
+    other=lambda g, input, other: -g * input / (other * other),
+)
+def _div(input: Operand, other: Operand) -> Tensor:
+    """The quotient as it is."""
 
-    >>> import gradx
-    >>> gradx.div(gradx.tensor([1, 2]), 4)
-    tensor([0.2500, 0.5000])
-    """
+
+@op(promote="common", name="DivBackward1", input=lambda g: zeros_like(g), other=lambda g: zeros_like(g))
+def _div_floor(input: Operand, other: Operand) -> Tensor:
+    """The quotient rounded down."""
+
+
+@op(promote="common", name="DivBackward1", input=lambda g: zeros_like(g), other=lambda g: zeros_like(g))
+def _div_trunc(input: Operand, other: Operand) -> Tensor:
+    """The quotient rounded towards zero."""
 
 
 DIVISORS = (S(T(3, 4), T(4, low=0.5)), S(T(2, 1), T(3, low=0.5)), S(T(3), 0.75), S(T(), T(2, low=-3.0, high=-1.0)))
 
 
+@samples(*DIVISORS, S(T(4), T(3, 4, low=0.5), rounding_mode="floor"), S(T(4), 0.75, rounding_mode="trunc"))
+def div(input: Operand, other: Operand, *, rounding_mode: str | None = None) -> Tensor:
+    """`input / other`, elementwise; integers give the default dtype.
+
+    Args:
+        rounding_mode: None, or "floor" or "trunc" for the quotient rounded down or towards zero, whose gradient is 0 and
+            whose dtype is the operands'.
+
+    Raises:
+        RuntimeError: `rounding_mode` is none of these; or whole numbers are divided by zero and rounded.
+
+    >>> import gradx
+    >>> gradx.div(gradx.tensor([1, 2]), 4)
+    tensor([0.2500, 0.5000])
+    """
+    if rounding_mode is None:
+        return _div(input, other)
+    if rounding_mode not in ("floor", "trunc"):
+        raise RuntimeError(
+            f"div expected rounding_mode to be one of None, 'trunc', or 'floor' but found '{rounding_mode}'"
+        )
+    return (_div_floor if rounding_mode == "floor" else _div_trunc)(input, other)
+
+
+def _no_derivative(g: Any) -> NoReturn:
+    raise RuntimeError(
+        "derivative for aten::floor_divide is not implemented. It is 0 wherever there is one: to have that, use "
+        "div(..., rounding_mode='floor')."
+    )
+
+
 @samples(*DIVISORS, differentiable=False)
-@op(promote="common", input=lambda g: zeros_like(g), other=lambda g: zeros_like(g))
+@op(promote="common", name="NotImplemented", input=_no_derivative, other=_no_derivative)
 def floor_divide(input: Operand, other: Operand) -> Tensor:
-    """`input / other` rounded down, elementwise; its gradient is 0.
+    """`input / other` rounded down, elementwise. As in torch it has no gradient; `div` with a `rounding_mode` has one.
 
     >>> import gradx
     >>> gradx.floor_divide(gradx.tensor([7, -7]), 2)
@@ -88,7 +135,7 @@ def floor_divide(input: Operand, other: Operand) -> Tensor:
 
 
 @samples(*DIVISORS)
-@op(promote="common", input=lambda g: g, other=lambda g, input, other: -g * floor_divide(input, other))
+@op(promote="common", input=lambda g: g, other=lambda g, input, other: -g * _div_floor(input, other))
 def remainder(input: Operand, other: Operand) -> Tensor:
     """What `floor_divide` leaves, elementwise: `input - other * floor(input / other)`, with the sign of `other`.
 

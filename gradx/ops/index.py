@@ -251,6 +251,15 @@ def gather_backward(grad_output: Tensor, shape: Shape, dim: int, index: Any) -> 
     """Zeros of `shape` to which `grad_output` is added at `index` along `dim`, repeats adding up."""
 
 
+def require_within(index: Any, size: int, dim: int) -> None:
+    """Raise RuntimeError unless all of a raw `index` are from 0 to below `size`. On CUDA, where to look is to wait, the
+    kernels deal with those that are not."""
+    if index.size and backend_of(index).synchronous:
+        for place in (index.min(), index.max()):
+            if not 0 <= place < size:
+                raise RuntimeError(f"index {place} is out of bounds for dimension {dim} with size {size}")
+
+
 @samples(S(T(3, 4), 1, T(3, 2, low=0, high=4, integer=True)), S(T(3, 4), 0, T(2, 4, low=0, high=3, integer=True)))
 def gather(input: Tensor, dim: int, index: Tensor) -> Tensor:
     """The elements of `input` at the places in `index` along `dim`; the result is shaped like `index`.
@@ -273,7 +282,7 @@ def gather(input: Tensor, dim: int, index: Tensor) -> Tensor:
                 f"{list(input.shape)} apart from dimension {dim}"
             )
     if places.ndim:
-        backend_of(places).require_within(places, input.shape[dim], dim)
+        require_within(places, input.shape[dim], dim)
     return _gather(input, dim, places)
 
 
@@ -284,5 +293,5 @@ def index_select(input: Tensor, dim: int, index: Tensor) -> Tensor:
     places = backend_of(index.array).clone(index.array.reshape(-1))
     if places.dtype.name not in ("int32", "int64"):
         raise RuntimeError(f"index_select(): Expected dtype int32 or int64 for index. It is {places.dtype.name}.")
-    backend_of(places).require_within(places, input.shape[dim], dim)
+    require_within(places, input.shape[dim], dim)
     return _index(input, (*[slice(None)] * dim, places))

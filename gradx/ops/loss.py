@@ -5,12 +5,11 @@ from __future__ import annotations
 import warnings
 from typing import TYPE_CHECKING, Any
 
-from gradx.backends import backend_of
 from gradx.op import op
 from gradx.ops.compare import ne
 from gradx.ops.constant import ones_like
 from gradx.ops.elementwise import log, mul
-from gradx.ops.index import _gather
+from gradx.ops.index import _gather, require_within
 from gradx.ops.reduce import _mean, _sum
 from gradx.ops.select import clamp, where
 from gradx.ops.shape import expand, reshape
@@ -96,13 +95,24 @@ def mse_loss(input: Tensor, target: Tensor, reduction: str = "mean") -> Tensor:
     return _mse_loss(input, target, reduction)
 
 
-def _chance_slope(g: Any, input: Any, target: Any) -> Any:
-    return g * (input - target) / clamp(input * (1 - input), 1e-12)
+def _chance_curvature(g: Any, grad_output: Any, input: Any, target: Any) -> Any:
+    """Torch's: a little is added so that it stays finite at the ends."""
+    slack = (input + 1e-12) * (1 - input + 1e-12)
+    return g * grad_output * (input * input - 2 * input * target + target) / (slack * slack)
+
+
+@op(
+    grad_output=lambda g, input, target: binary_cross_entropy_backward(g, input, target),
+    input=_chance_curvature,
+    target=lambda g, grad_output, input: -g * grad_output / ((input + 1e-12) * (1 - input + 1e-12)),
+)
+def binary_cross_entropy_backward(grad_output: Tensor, input: Tensor, target: Tensor) -> Tensor:
+    """`grad_output * (input - target) / (input * (1 - input))`, the denominator not below 1e-12."""
 
 
 @op(
     promote="common",
-    input=_chance_slope,
+    input=lambda g, input, target: binary_cross_entropy_backward(g, input, target),
     target=lambda g, input: g * (clamp(log(1 - input), -100.0) - clamp(log(input), -100.0)),
 )
 def _binary_cross_entropy(input: Tensor, target: Tensor) -> Tensor:
@@ -176,7 +186,7 @@ def _nll(input: Tensor, target: Tensor, weight: Tensor | None, ignore_index: int
     classes = where(counts, target, 0)
     places = classes.array[:, None]
     try:
-        backend_of(places).require_within(places, input.shape[1], 1)
+        require_within(places, input.shape[1], 1)
     except RuntimeError as error:
         raise IndexError(f"Target {str(error).split()[1]} is out of bounds.") from None
     likelihood = reshape(_gather(input, 1, places), target.shape)
