@@ -23,6 +23,7 @@ plain backward pass (raw arrays, nothing recorded) and `create_graph=True` (tens
 
 from __future__ import annotations
 
+import copy
 import functools
 import inspect
 from collections.abc import Callable, Sequence
@@ -69,7 +70,7 @@ class Op:
         rules: dict[str, Rule],
         promote: str | None,
         view: bool,
-        name: str | None,
+        name: str | tuple[str, str] | None,
         no_bools: str | None,
     ) -> None:
         self.name = function.__name__.strip("_")
@@ -86,8 +87,14 @@ class Op:
         self.rules = {self.parameters.index(argument): rule for argument, rule in rules.items()}
         self.kernels = _Kernels(self.name)
         self.plans: dict[tuple[int, ...], Plan] = {}  # by the inputs that need gradients
-        title = name or "".join(part.capitalize() for part in self.name.split("_")) + "Backward0"
-        self.node_type = type(title, (OpNode,), {"__slots__": (), "variadic": self.variadic, "__module__": "gradx"})
+        self.set_names(name or "".join(part.capitalize() for part in self.name.split("_")) + "Backward0")
+
+    def set_names(self, names: str | tuple[str, str]) -> None:
+        """Make the classes of this operation's nodes: where a Python number is among the operands, and where none is."""
+        members = {"__slots__": (), "variadic": self.variadic, "__module__": "gradx"}
+        both = (names, names) if isinstance(names, str) else names
+        made = {name: type(name, (OpNode,), members) for name in both}
+        self.node_types = (made[both[0]], made[both[1]])
 
     def __call__(self, *args: Any) -> Any:
         """Run the kernel and, if some input needs a gradient, record a node."""
@@ -137,7 +144,7 @@ class Op:
         results = tuple([tape.tensor_type(a) for a in out]) if several else (tape.tensor_type(out),)
         if wanted:
             plan = self.plans.get(wanted) or self._plan(wanted)
-            node = self.node_type(plan, args, arrays, wanted, results)
+            node = self.node_types[rank < 0](plan, args, arrays, wanted, results)
             for i, result in enumerate(results):
                 if result.array.dtype.kind in "fc":
                     tape.attach(result, node, i)
@@ -216,7 +223,7 @@ class Op:
             base, steps, _, before, output = source._view
             unrecorded |= before
         if output_nr is not None:
-            output = f"Output {output_nr} of {self.node_type.__name__.removesuffix('Backward0')}"
+            output = f"Output {output_nr} of {self.node_types[0].__name__.removesuffix('Backward0')}"
         again = self if output_nr is None else functools.partial(_output, self, output_nr)
         result._view = tape.View(base, (*steps, (again, args[1:])), [source.version[0]], unrecorded, output)
 
@@ -226,11 +233,19 @@ def _output(operation: Op, number: int, *args: Any) -> Any:
     return operation(*args)[number]
 
 
+def renamed(name: str, node_name: str) -> Op:
+    """The operation called `name`, whose calls are recorded as `node_name`: one operation may be torch's several."""
+    twin = copy.copy(OPS[name])
+    twin.plans = {}
+    twin.set_names(node_name)
+    return twin
+
+
 def op(
     *,
     promote: str | None = None,
     view: bool = False,
-    name: str | None = None,
+    name: str | tuple[str, str] | None = None,
     no_bools: str | None = None,
     **rules: Rule,
 ) -> Callable[[Callable[P, R]], Callable[P, R]]:
@@ -239,7 +254,8 @@ def op(
     Args:
         promote: "common" casts the inputs to torch's common dtype; "float" also turns integers into the default dtype.
         view: the result shares the memory of the first input.
-        name: of the recorded node, where it is not the operation's name in camel case and "Backward0".
+        name: of the recorded node, where it is not the operation's name in camel case and "Backward0"; or two: if a Python
+            number is among the operands, and if none is.
         no_bools: the error where truth values would have to be promoted, if they must not.
         rules: input name to gradient rule.
     """

@@ -14,10 +14,11 @@ from typing import Any
 
 from gradx import creation, dtypes, random
 from gradx.backends import backend_of
-from gradx.ops import activation, elementwise, loss, reduce, select, statistics
+from gradx.ops import activation, elementwise, loss, matmul, reduce, select, statistics
 from gradx.ops import softmax as _softmax
 from gradx.ops.activation import relu, sigmoid, tanh
-from gradx.ops.loss import cross_entropy, mse_loss, nll_loss
+from gradx.ops.classification import cross_entropy, nll_loss
+from gradx.ops.loss import mse_loss
 from gradx.ops.shape import transpose
 from gradx.samples import UNARY, S, T, samples
 from gradx.tensor import Tensor
@@ -89,7 +90,10 @@ def linear(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
         weight: of shape (out_features, in_features).
         bias: of shape (out_features,).
     """
-    product = input @ (transpose(weight, 0, 1) if weight.dim() == 2 else weight)
+    transposed = transpose(weight, 0, 1) if weight.dim() == 2 else weight
+    if bias is not None and input.dim() == 2 and weight.dim() == 2:
+        return matmul.addmm(bias, input, transposed)
+    product = matmul.matmul(input, transposed)
     return product if bias is None else product + bias
 
 

@@ -79,12 +79,22 @@ def _div(input: Operand, other: Operand) -> Tensor:
     """The quotient as it is."""
 
 
-@op(promote="common", name="DivBackward1", input=lambda g: zeros_like(g), other=lambda g: zeros_like(g))
+@op(
+    promote="common",
+    name="DivBackward2",
+    input=lambda g: zeros_like(g),
+    other=lambda g: zeros_like(g),
+)
 def _div_floor(input: Operand, other: Operand) -> Tensor:
     """The quotient rounded down."""
 
 
-@op(promote="common", name="DivBackward1", input=lambda g: zeros_like(g), other=lambda g: zeros_like(g))
+@op(
+    promote="common",
+    name="DivBackward2",
+    input=lambda g: zeros_like(g),
+    other=lambda g: zeros_like(g),
+)
 def _div_trunc(input: Operand, other: Operand) -> Tensor:
     """The quotient rounded towards zero."""
 
@@ -135,7 +145,12 @@ def floor_divide(input: Operand, other: Operand) -> Tensor:
 
 
 @samples(*DIVISORS)
-@op(promote="common", input=lambda g: g, other=lambda g, input, other: -g * _div_floor(input, other))
+@op(
+    promote="common",
+    name=("RemainderBackward0", "RemainderBackward1"),
+    input=lambda g: g,
+    other=lambda g, input, other: -g * _div_floor(input, other),
+)
 def remainder(input: Operand, other: Operand) -> Tensor:
     """What `floor_divide` leaves, elementwise: `input - other * floor(input / other)`, with the sign of `other`.
 
@@ -171,7 +186,7 @@ def _pow_exponent(g: Any, input: Any, exponent: Any, out: Any) -> Any:
     S(T(3), 0),
     S(T(2, 3, low=0.2), T()),
 )
-@op(promote="common", input=_pow_base, exponent=_pow_exponent)
+@op(promote="common", name=("PowBackward0", "PowBackward1"), input=_pow_base, exponent=_pow_exponent)
 def pow(input: Operand, exponent: Operand) -> Tensor:
     """`input ** exponent`, elementwise.
 
@@ -311,7 +326,7 @@ def log10(input: Tensor) -> Tensor:
 
 
 @samples(S(T(3, 4, low=-0.8)), S(T(low=-0.8)))
-@op(promote="float", input=lambda g, input: g / (input + 1))
+@op(promote="float", name="Log1PBackward0", input=lambda g, input: g / (input + 1))
 def log1p(input: Tensor) -> Tensor:
     """`log(1 + input)`, exact near 0.
 

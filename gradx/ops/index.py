@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from gradx import dtypes
 from gradx.backends import backend_of, is_array
-from gradx.op import op
+from gradx.op import op, renamed
 from gradx.ops.dims import wrap
 from gradx.ops.transfer import cast
 from gradx.samples import S, T, samples
@@ -25,6 +25,9 @@ def _slice(input: Tensor, index: Index) -> Tensor:
     """Basic indexing: a view."""
 
 
+_select = renamed("slice", "SelectBackward0")
+
+
 @op(grad_output=lambda g, index: _slice(g, index))
 def slice_backward(grad_output: Tensor, shape: Shape, index: Index) -> Tensor:
     """Zeros of `shape` with `grad_output` at `index`: the transpose of basic indexing."""
@@ -33,6 +36,9 @@ def slice_backward(grad_output: Tensor, shape: Shape, index: Index) -> Tensor:
 @op(input=lambda g, input_shape, index: index_backward(g, input_shape, index))
 def _index(input: Tensor, index: Index) -> Tensor:
     """Advanced indexing: a copy."""
+
+
+_index_select = renamed("index", "IndexSelectBackward0")
 
 
 @op(grad_output=lambda g, index: _index(g, index))
@@ -226,7 +232,7 @@ def select(input: Tensor, dim: int, index: int) -> Tensor:
         raise IndexError(
             f"select(): index {index} out of range for tensor of size {list(input.shape)} at dimension {dim}"
         )
-    return _slice(input, (*[slice(None)] * dim, index))
+    return _select(input, (*[slice(None)] * dim, index))  # type: ignore[no-any-return]
 
 
 @samples(S(T(3, 4), 1, 1, 2), S(T(3), 0, 0, 3))
@@ -294,4 +300,4 @@ def index_select(input: Tensor, dim: int, index: Tensor) -> Tensor:
     if places.dtype.name not in ("int32", "int64"):
         raise RuntimeError(f"index_select(): Expected dtype int32 or int64 for index. It is {places.dtype.name}.")
     require_within(places, input.shape[dim], dim)
-    return _index(input, (*[slice(None)] * dim, places))
+    return _index_select(input, (*[slice(None)] * dim, places))  # type: ignore[no-any-return]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from gradx.op import op
+from gradx.op import op, renamed
 from gradx.ops.constant import new_zeros
 from gradx.ops.dims import wrap
 from gradx.ops.index import narrow, select
@@ -105,6 +105,9 @@ def _split(input: Tensor, sizes: Shape, dim: int) -> tuple[Tensor, ...]:
     """`split` into pieces of given lengths along a wrapped dimension."""
 
 
+_split_with_sizes = renamed("split", "SplitWithSizesBackward0")
+
+
 @samples(S(T(5, 2), 2), S(T(2, 5), [1, 4], 1), S(T(3), 3))
 def split(tensor: Tensor, split_size_or_sections: int | Sequence[int], dim: int = 0) -> tuple[Tensor, ...]:
     """Views of consecutive pieces of `tensor` along `dim`, of the given length or lengths.
@@ -130,6 +133,8 @@ def split(tensor: Tensor, split_size_or_sections: int | Sequence[int], dim: int 
             f"split_with_sizes expects split_sizes to sum exactly to {length} (input tensor's size at dimension {dim}), "
             f"but got input tensor's split_sizes={list(sizes)}"
         )
+    else:
+        return _split_with_sizes(tensor, tuple(sizes), dim)  # type: ignore[no-any-return]
     return _split(tensor, tuple(sizes), dim)
 
 

@@ -5,8 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from gradx import dtypes
-from gradx.op import op
-from gradx.ops.reduce import _sum
+from gradx.op import op, renamed
 from gradx.ops.shape import transpose, unsqueeze
 from gradx.samples import S, T, samples
 
@@ -21,6 +20,31 @@ if TYPE_CHECKING:
 )
 def _mm(input: Tensor, mat2: Tensor) -> Tensor:
     """The product of matrices, whose leading dimensions broadcast."""
+
+
+_bmm = renamed("mm", "BmmBackward0")
+
+
+@op(input=lambda g, tensor: g * tensor, tensor=lambda g, input: g * input)
+def _dot(input: Tensor, tensor: Tensor) -> Tensor:
+    """The sum of products of two vectors of one length."""
+
+
+@op(
+    input=lambda g, vec: unsqueeze(g, 1) * vec,
+    vec=lambda g, input: _mv(transpose(input, 0, 1), g),
+)
+def _mv(input: Tensor, vec: Tensor) -> Tensor:
+    """The product of a matrix and a vector."""
+
+
+@op(
+    input=lambda g, beta: g * beta,
+    mat1=lambda g, mat2, alpha: _mm(g * alpha, transpose(mat2, 0, 1)),
+    mat2=lambda g, mat1, alpha: _mm(transpose(mat1, 0, 1), g * alpha),
+)
+def _addmm(input: Tensor, mat1: Tensor, mat2: Tensor, beta: float, alpha: float) -> Tensor:
+    """`beta * input + alpha * (mat1 @ mat2)` for matrices that fit."""
 
 
 @samples(
@@ -44,6 +68,24 @@ def matmul(input: Tensor, other: Tensor) -> Tensor:
     a, b = tuple(input.shape), tuple(other.shape)
     if not a or not b:
         raise RuntimeError(f"both arguments to matmul need to be at least 1D, but they are {len(a)}D and {len(b)}D")
+    _require_product(input, other)
+    if len(a) == len(b) == 1:
+        return _dot(input, other)
+    if len(b) == 1 and len(a) == 2:
+        return _mv(input, other)
+    if len(a) == 1 and len(b) == 2:
+        return _mv(transpose(other, 0, 1), input)
+    if len(a) == len(b) == 3 and a[0] == b[0]:
+        return _bmm(input, other)  # type: ignore[no-any-return]
+    result = _mm(unsqueeze(input, 0) if len(a) == 1 else input, unsqueeze(other, 1) if len(b) == 1 else other)
+    if len(a) == 1:
+        return result.squeeze(-2)
+    return result.squeeze(-1) if len(b) == 1 else result
+
+
+def _require_product(input: Tensor, other: Tensor) -> None:
+    """Raise torch's errors for factors of shapes that do not fit, or of two dtypes."""
+    a, b = tuple(input.shape), tuple(other.shape)
     if a[-1] != b[-2 if len(b) > 1 else 0]:
         raise RuntimeError(_misfit(a, b))
     if input.array.dtype != other.array.dtype:
@@ -52,12 +94,6 @@ def matmul(input: Tensor, other: Tensor) -> Tensor:
             f"expected m1 and m2 to have the same dtype, but got: {first} != {second}. "
             "Matrix products do not promote: convert one with .to(dtype)."
         )
-    if len(a) == len(b) == 1:
-        return _sum(input * other, (0,), False)
-    result = _mm(unsqueeze(input, 0) if len(a) == 1 else input, unsqueeze(other, 1) if len(b) == 1 else other)
-    if len(a) == 1:
-        return result.squeeze(-2)
-    return result.squeeze(-1) if len(b) == 1 else result
 
 
 def _misfit(a: Any, b: Any) -> str:
@@ -80,7 +116,8 @@ def mm(input: Tensor, mat2: Tensor) -> Tensor:
     """The product of two matrices."""
     if len(input.shape) != 2 or len(mat2.shape) != 2:
         raise RuntimeError("self must be a matrix" if len(input.shape) != 2 else "mat2 must be a matrix")
-    return matmul(input, mat2)
+    _require_product(input, mat2)
+    return _mm(input, mat2)
 
 
 @samples(S(T(3), T(3)))
@@ -102,5 +139,11 @@ def bmm(input: Tensor, mat2: Tensor) -> Tensor:
 @samples(S(T(4), T(2, 3), T(3, 4)), S(T(2, 4), T(2, 3), T(3, 4), beta=0.5, alpha=2.0))
 def addmm(input: Tensor, mat1: Tensor, mat2: Tensor, *, beta: float = 1, alpha: float = 1) -> Tensor:
     """`beta * input + alpha * (mat1 @ mat2)`."""
-    product = mm(mat1, mat2)
-    return (input if beta == 1 else beta * input) + (product if alpha == 1 else alpha * product)
+    for name, matrix in (("mat1", mat1), ("mat2", mat2)):
+        if len(matrix.shape) != 2:
+            raise RuntimeError(f"{name} must be a matrix, got {len(matrix.shape)}-D tensor")
+    _require_product(mat1, mat2)
+    if input.array.dtype != mat1.array.dtype:
+        first, second = (dtypes.of_numpy(t.array.dtype) for t in (input, mat1))
+        raise RuntimeError(f"self and mat2 must have the same dtype, but got {first.title} and {second.title}")
+    return _addmm(input, mat1, mat2, beta, alpha)

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from gradx import dtypes
-from gradx.op import op
+from gradx.op import op, renamed
 from gradx.ops.constant import ones_like
 from gradx.ops.dims import Dim, Dims, count, kept_shape, wrap, wrap_all
 from gradx.ops.index import narrow
@@ -58,6 +58,9 @@ def _sum(input: Tensor, dim: Dims, keepdim: bool) -> Tensor:
     """`sum` over wrapped dimensions."""
 
 
+_sum_all = renamed("sum", "SumBackward0")
+
+
 @samples(*REDUCTIONS, S(T(0, 3)))
 def sum(input: Tensor, dim: Dim = None, keepdim: bool = False, *, dtype: Any = None) -> Tensor:
     """The sum over `dim`, an int or several; over all elements for None.
@@ -70,12 +73,15 @@ def sum(input: Tensor, dim: Dim = None, keepdim: bool = False, *, dtype: Any = N
     >>> gradx.sum(gradx.tensor([[1.0, 2.0], [3.0, 4.0]]), dim=0)
     tensor([4., 6.])
     """
-    return _sum(converted(input, dtype), wrap_all(dim, len(input.shape)), keepdim)
+    return (_sum_all if dim is None else _sum)(converted(input, dtype), wrap_all(dim, len(input.shape)), keepdim)
 
 
 @op(name="MeanBackward1", input=lambda g, input_shape, dim: over(g / count(input_shape, dim), input_shape, dim))
 def _mean(input: Tensor, dim: Dims, keepdim: bool) -> Tensor:
     """`mean` over wrapped dimensions."""
+
+
+_mean_all = renamed("mean", "MeanBackward0")
 
 
 @samples(*REDUCTIONS)
@@ -91,7 +97,7 @@ def mean(input: Tensor, dim: Dim = None, keepdim: bool = False, *, dtype: Any = 
     """
     input = converted(input, dtype)
     require_floating("mean", input)
-    return _mean(input, wrap_all(dim, len(input.shape)), keepdim)
+    return (_mean_all if dim is None else _mean)(input, wrap_all(dim, len(input.shape)), keepdim)
 
 
 def _others(x: Any, dim: int) -> Any:
@@ -120,6 +126,9 @@ def _prod(input: Tensor, dim: Dims, keepdim: bool) -> Tensor:
     """`prod` over one wrapped dimension or all."""
 
 
+_prod_all = renamed("prod", "ProdBackward0")
+
+
 @samples(S(T(3, 4)), S(T(3, 4), 1), S(T(5, 2), 0, True), S(T()))
 def prod(input: Tensor, dim: int | None = None, keepdim: bool = False, *, dtype: Any = None) -> Tensor:
     """The product over `dim`; over all elements for None. Its gradients are exact where elements are zero.
@@ -131,7 +140,7 @@ def prod(input: Tensor, dim: int | None = None, keepdim: bool = False, *, dtype:
     input = converted(input, dtype)
     if input.array.dtype.kind in "biu":
         input = cast_discrete(input, dtypes.int64.dtype)
-    return _prod(input, wrap_all(dim, len(input.shape)), keepdim)
+    return (_prod_all if dim is None else _prod)(input, wrap_all(dim, len(input.shape)), keepdim)
 
 
 @op(input=lambda g, dim: _reverse_cumsum(g, dim))

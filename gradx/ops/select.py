@@ -44,7 +44,7 @@ def where(condition: TensorMask, input: Operand, other: Operand) -> Tensor:
 
 
 @op(
-    name="MaskedFillBackward0",
+    name=("MaskedFillBackward0", "MaskedFillBackward1"),
     input=lambda g, mask: where(mask, 0, g),
     value=lambda g, mask: where(mask, g, 0),
 )
@@ -112,7 +112,7 @@ def _inside(input: Any, min: Any, max: Any) -> Any:
 
 @op(
     promote="common",
-    name="ClampBackward1",
+    name=("ClampBackward1", "ClampBackward0"),
     input=lambda g, input, min, max: where(_inside(input, min, max), g, 0),
     min=lambda g, input, min, max: where(
         lt(input, min) if max is None else logical_and(lt(input, min), lt(min, max)), g, 0

@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from gradx.op import op
+from gradx.op import op, renamed
 from gradx.ops.dims import wrap, wrap_all
 from gradx.samples import S, T, samples
 
@@ -183,6 +183,10 @@ def permute(input: Tensor, *dims: int | Sequence[int]) -> Tensor:
     return _permute(input, tuple(wrap(d, ndim) for d in order))
 
 
+_transpose = renamed("permute", "TransposeBackward0")
+_t = renamed("permute", "TBackward0")
+
+
 @samples(S(T(2, 3, 4), 0, 2), S(T(2, 3), -1, -2))
 def transpose(input: Tensor, dim0: int, dim1: int) -> Tensor:
     """A view with two dimensions exchanged.
@@ -196,7 +200,7 @@ def transpose(input: Tensor, dim0: int, dim1: int) -> Tensor:
     if order:
         a, b = wrap(dim0, len(order)), wrap(dim1, len(order))
         order[a], order[b] = b, a
-    return _permute(input, tuple(order))
+    return _transpose(input, tuple(order))  # type: ignore[no-any-return]
 
 
 @samples(S(T(2, 3)), S(T(3)))
@@ -208,7 +212,12 @@ def t(input: Tensor) -> Tensor:
     """
     if len(input.shape) > 2:
         raise RuntimeError(f"t() expects a tensor with <= 2 dimensions, but self is {len(input.shape)}D")
-    return _permute(input, tuple(reversed(range(len(input.shape)))))
+    return _t(input, tuple(reversed(range(len(input.shape)))))  # type: ignore[no-any-return]
+
+
+# Views for any strides: only dimensions of length 1 come or go.
+_unsqueeze = renamed("view", "UnsqueezeBackward0")
+_squeeze = tuple(renamed("view", f"SqueezeBackward{i}") for i in range(3))
 
 
 @samples(S(T(2, 3), 0), S(T(2, 3), -1), S(T(), 0))
@@ -216,14 +225,15 @@ def unsqueeze(input: Tensor, dim: int) -> Tensor:
     """A view with a dimension of length 1 inserted before `dim`."""
     ndim = len(input.shape)
     d = wrap(dim, ndim + 1)
-    return _view_or_copy(input, (*input.shape[:d], 1, *input.shape[d:]))
+    return _unsqueeze(input, (*input.shape[:d], 1, *input.shape[d:]))  # type: ignore[no-any-return]
 
 
 @samples(S(T(2, 1, 3, 1)), S(T(2, 1, 3), 1), S(T(2, 3), 0), S(T(1, 2, 1), (0, 2)))
 def squeeze(input: Tensor, dim: int | Sequence[int] | None = None) -> Tensor:
     """A view without the dimensions of length 1, or without those of them in `dim`."""
     drop = wrap_all(dim, len(input.shape))
-    return _view_or_copy(input, tuple(n for d, n in enumerate(input.shape) if n != 1 or d not in drop))
+    which = 0 if dim is None else 1 if isinstance(dim, int) else 2
+    return _squeeze[which](input, tuple(n for d, n in enumerate(input.shape) if n != 1 or d not in drop))  # type: ignore[no-any-return]
 
 
 @samples(S(T(2, 3, 4)), S(T(2, 3, 4), 1), S(T(2, 3, 4), 0, 1), S(T()))

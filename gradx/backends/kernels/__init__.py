@@ -1,0 +1,17 @@
+"""Every kernel that is more than a function of the array library, written once over NumPy's names.
+
+Kernels take raw arrays of one dtype (Python numbers where an operand may be one), dimensions already wrapped to
+0 <= dim < ndim, and return raw arrays. Half-precision sums accumulate in float32. A backend overrides what it does better.
+"""
+
+from __future__ import annotations
+
+from gradx.backends.kernels.common import Array, Dims
+from gradx.backends.kernels.elementwise import Elementwise
+from gradx.backends.kernels.losses import Losses
+
+__all__ = ["Array", "Dims", "Kernels"]
+
+
+class Kernels(Elementwise, Losses):
+    """All kernels, over one array library."""

@@ -1,0 +1,21 @@
+"""What all kernels share."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+Array = Any  # numpy.ndarray, cupy.ndarray: the two share their methods, not a base class
+Dims = tuple[int, ...]
+
+
+class Common:
+    """The array library `xp`, and the precision in which to accumulate."""
+
+    def __init__(self, xp: Any) -> None:
+        self.xp = xp
+
+    def _wide(self, x: Array) -> Array:
+        """`x` in the precision in which it is accumulated: float32 for half, itself otherwise."""
+        return x.astype(np.float32) if x.dtype == np.float16 else x

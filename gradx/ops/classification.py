@@ -1,0 +1,200 @@
+"""Losses over classes: negative log likelihood and cross entropy."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from gradx.backends import backend_of
+from gradx.op import op, renamed
+from gradx.ops.compare import ne
+from gradx.ops.constant import ones_like
+from gradx.ops.loss import check_reduction, reduced
+from gradx.ops.reduce import _sum
+from gradx.ops.select import where
+from gradx.ops.shape import reshape, unsqueeze
+from gradx.ops.softmax import log_softmax
+from gradx.samples import S, T, samples
+from gradx.tape import is_grad_enabled
+
+if TYPE_CHECKING:
+    from gradx.tensor import Tensor, TensorMask
+
+Shape = tuple[int, ...]
+
+LABELS = T(3, low=0, high=4, integer=True)
+
+
+def _nll_rule(
+    g: Any, input_shape: Shape, target: Any, weight: Any, reduction: str, ignore_index: int, out1: Any
+) -> Any:
+    return nll_loss_backward(g, out1, input_shape, target, weight, reduction, ignore_index)
+
+
+@op(input=_nll_rule)
+def _nll_loss(input: Tensor, target: Any, weight: Any, reduction: str, ignore_index: int) -> tuple[Tensor, Tensor]:
+    """The loss, and the sum of the weights that counted. `target` and `weight` are raw arrays: constants."""
+
+
+_nll_loss_2d = renamed("nll_loss", "NllLoss2DBackward0")
+
+
+@op(
+    grad_output=lambda g, target, weight, reduction, ignore_index: _nll_loss(
+        g, target, weight, reduction, ignore_index
+    )[0]
+)
+def nll_loss_backward(
+    grad_output: Tensor,
+    total: TensorMask,
+    shape: Shape,
+    target: Any,
+    weight: Any,
+    reduction: str,
+    ignore_index: int,
+) -> Tensor:
+    """The transpose of `nll_loss`, which is linear: `-grad_output * weight` at the targets, zeros elsewhere."""
+
+
+@samples(
+    S(T(3, 4), LABELS),
+    S(T(3, 4), LABELS, reduction="sum"),
+    S(T(3, 4), LABELS, reduction="none"),
+    S(T(3, 4), LABELS, T(4, low=0.5, grad=False)),
+    S(T(3, 4), LABELS, ignore_index=1),
+    S(T(2, 4, 3), T(2, 3, low=0, high=4, integer=True)),
+    S(T(4), T(low=0, high=4, integer=True)),
+    oracle="nn.functional.nll_loss",
+)
+def nll_loss(
+    input: Tensor,
+    target: Tensor,
+    weight: Tensor | None = None,
+    ignore_index: int = -100,
+    reduction: str = "mean",
+) -> Tensor:
+    """The negative log likelihood of the target classes, given log probabilities.
+
+    Args:
+        input: log probabilities, of shape (N, C), (C,), or (N, C, d1, ...).
+        target: the classes, integers from 0 to below C, shaped like `input` without C.
+        weight: of each class, of shape (C,).
+        ignore_index: targets with this value count for nothing.
+        reduction: "mean" divides by the sum of the weights that counted.
+
+    Raises:
+        RuntimeError: the target's dtype is not that of an index.
+        ValueError: the shapes do not fit, or `reduction` is none of "mean", "sum", "none".
+    """
+    check_reduction(reduction)
+    classes = input.shape[-1 if input.dim() == 1 else 1]
+    _require_weight(weight, classes)
+    if target.array.dtype.kind not in "iu":
+        raise RuntimeError(
+            f"expected scalar type Long but found {target.dtype.title}. The target holds class indices: cast it to "
+            "gradx.int64."
+        )
+    if input.dim() == 1:
+        input, target = unsqueeze(input, 0), unsqueeze(target, 0)
+        one = "sum" if reduction == "none" else reduction  # without dimensions
+        return nll_loss(input, target, weight, ignore_index, one)
+    if input.dim() == 2 and target.dim() != 1:
+        raise RuntimeError(
+            f"0D or 1D target tensor expected, multi-target not supported. Its shape is {list(target.shape)}."
+        )
+    if input.shape[0] != target.shape[0] or tuple(input.shape[2:]) != tuple(target.shape[1:]):
+        raise ValueError(
+            f"Expected input batch_size ({input.shape[0]}) to match target batch_size ({target.shape[0]})."
+        )
+    _require_classes(target.array, classes, ignore_index)
+    operation = _nll_loss if input.dim() == 2 else _nll_loss_2d
+    weights = None if weight is None else weight.array
+    loss, _ = operation(input, target.array, weights, reduction, ignore_index)
+    return loss
+
+
+def _require_weight(weight: Tensor | None, classes: int) -> None:
+    if weight is None:
+        return
+    if tuple(weight.shape) != (classes,):
+        raise RuntimeError(
+            f"weight tensor should be defined either for all {classes} classes or no classes but got weight tensor of "
+            f"shape: {list(weight.shape)}"
+        )
+    if weight.requires_grad and is_grad_enabled():
+        raise RuntimeError(
+            "the derivative for 'weight' is not implemented. The weights of the classes are constants: detach() them."
+        )
+
+
+def _require_classes(target: Any, classes: int, ignore_index: int) -> None:
+    """Raise IndexError for targets that are no class. On CUDA, where to look is to wait, they give NaN."""
+    if target.size and backend_of(target).synchronous:
+        wrong = target[(target != ignore_index) & ((target < 0) | (target >= classes))]
+        if wrong.size:
+            raise IndexError(f"Target {wrong[0]} is out of bounds.")
+
+
+@samples(
+    S(T(3, 4), LABELS),
+    S(T(3, 4), LABELS, reduction="sum"),
+    S(T(3, 4), LABELS, T(4, low=0.5, grad=False)),
+    S(T(3, 4), LABELS, label_smoothing=0.1),
+    S(T(3, 4), T(3, 4, low=0.0, high=1.0)),
+    S(T(4), T(low=0, high=4, integer=True)),
+    S(T(2, 4, 3), T(2, 3, low=0, high=4, integer=True)),
+    oracle="nn.functional.cross_entropy",
+)
+def cross_entropy(
+    input: Tensor,
+    target: Tensor,
+    weight: Tensor | None = None,
+    ignore_index: int = -100,
+    reduction: str = "mean",
+    label_smoothing: float = 0.0,
+) -> Tensor:
+    """The cross entropy between the softmax of `input` and the target.
+
+    Args:
+        input: logits, of shape (N, C), (C,), or (N, C, d1, ...).
+        target: class indices shaped like `input` without C, or class probabilities shaped like `input`.
+        weight: of each class, of shape (C,).
+        ignore_index: class indices with this value count for nothing.
+        label_smoothing: the share of the target that is spread evenly over the classes.
+
+    >>> import gradx
+    >>> import gradx.nn.functional as F
+    >>> F.cross_entropy(gradx.tensor([[0.0, 0.0]]), gradx.tensor([1]))
+    tensor(0.6931)
+    """
+    check_reduction(reduction)
+    dim = 0 if input.dim() == 1 else 1
+    logs = log_softmax(input, dim)
+    if input.shape == target.shape and target.array.dtype.kind == "f":
+        return _soft_cross_entropy(logs, target, weight, reduction, label_smoothing, dim)
+    hard = nll_loss(logs, target, weight, ignore_index, reduction)
+    if not label_smoothing:
+        return hard
+    classes = input.shape[dim]
+    shape = [classes if d == dim else 1 for d in range(input.dim())]
+    weighted = logs if weight is None else logs * reshape(weight, shape)
+    counts = ne(target, ignore_index)
+    smooth = where(counts, -_sum(weighted, (dim,), False), 0)
+    if reduction == "mean":
+        per_target = ones_like(smooth) if weight is None else weight[where(counts, target, 0)]
+        smooth = reduced(smooth, "sum") / reduced(where(counts, per_target, 0), "sum")
+    else:
+        smooth = reduced(smooth, reduction)
+    return (1 - label_smoothing) * hard + smooth * (label_smoothing / classes)
+
+
+def _soft_cross_entropy(
+    logs: Tensor, target: Tensor, weight: Tensor | None, reduction: str, label_smoothing: float, dim: int
+) -> Tensor:
+    """Cross entropy with class probabilities as target; "mean" divides by the number of targets."""
+    classes = logs.shape[dim]
+    if label_smoothing:
+        target = target * (1 - label_smoothing) + label_smoothing / classes
+    if weight is not None:
+        logs = logs * reshape(weight, [classes if d == dim else 1 for d in range(logs.dim())])
+    losses = -_sum(logs * target, (dim,), False)
+    return reduced(losses, reduction)
