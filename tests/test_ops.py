@@ -112,7 +112,15 @@ def test_gradients_against_differences(name, i, order, device):
 COMPOSED = """leaky_relu softplus silu logsigmoid gelu elu layer_norm smooth_l1_loss huber_loss binary_cross_entropy
 binary_cross_entropy_with_logits""".split()
 PATHS = [("cumsum", 2), ("softmax", 3), ("log_softmax", 3)]  # a scalar is given a dimension first
-PATHS += [("matmul", 3), ("matmul", 4), ("linear", 1), ("norm", 2), ("norm", 4), ("cross_entropy", 4)]  # other factors
+PATHS += [
+    ("matmul", 3),
+    ("matmul", 4),
+    ("matmul", 5),
+    ("linear", 1),
+    ("norm", 2),
+    ("norm", 4),
+    ("cross_entropy", 4),
+]  # other factors
 
 
 @pytest.mark.parametrize(("name", "i"), [(name, i) for name, i in DIFFERENTIABLE if name not in COMPOSED])
