@@ -17,7 +17,7 @@ import numpy as np
 from cupy.cuda.device import get_device_id
 
 from gradx.backends import cuda_kernels
-from gradx.backends.base import Backend
+from gradx.backends.base import Backend, misfit
 from gradx.backends.kernels import Array, Dims
 from gradx.device import device
 
@@ -46,29 +46,35 @@ class CupyBackend(Backend):
         """The kernel `name`; where there are several devices, it runs on that of its arrays.
 
         Raises (the kernel):
-            RuntimeError: the arrays live on different devices.
+            RuntimeError: the arrays live on different devices, or their shapes do not broadcast.
         """
-        function = super().kernel(name)
-        if not self.several_devices:
-            return function
+        function, several = super().kernel(name), self.several_devices
 
         @functools.wraps(function)
         def kernel(*args: Any) -> Array:
-            arrays = [arg for arg in args if isinstance(arg, cupy.ndarray)]
-            if len({array.data.device_id for array in arrays}) > 1:
-                raise RuntimeError(self._mixed(name, arrays))
-            with self.at(arrays[0] if arrays else None):
-                return function(*args)
+            try:
+                if not several:
+                    return function(*args)
+                with self.at(self._of_one_device(name, args)):
+                    return function(*args)
+            except ValueError as error:
+                if "broadcast" not in str(error):
+                    raise
+                raise RuntimeError(misfit(args)) from None
 
         return kernel
 
-    def _mixed(self, name: str, arrays: list[Array]) -> str:
-        places = sorted({str(self.device_of(array)) for array in arrays})
-        return (
-            "Expected all tensors to be on the same device, but found at least two devices, "
-            f"{' and '.join(places)}! gradx never copies between devices by itself: move one operand of {name} "
-            "with .to(device)."
-        )
+    def _of_one_device(self, name: str, args: tuple[Any, ...]) -> Array | None:
+        """One of the arrays among the arguments, which all live on one device."""
+        arrays = [arg for arg in args if isinstance(arg, cupy.ndarray)]
+        if len({array.data.device_id for array in arrays}) > 1:
+            places = sorted({str(self.device_of(array)) for array in arrays})
+            raise RuntimeError(
+                "Expected all tensors to be on the same device, but found at least two devices, "
+                f"{' and '.join(places)}! gradx never copies between devices by itself: move one operand of {name} "
+                "with .to(device)."
+            )
+        return arrays[0] if arrays else None
 
     # ---- devices and memory --------------------------------------------------------------------------------
 

@@ -103,11 +103,6 @@ def put(input: Tensor, value: Any, index: Index) -> Tensor:
         return index_put(input, value, index)
     except IndexError as error:
         raise IndexError(_as_torch_says(str(error), input, index)) from None
-    except ValueError:
-        wanted, given = list(input.array[index].shape), list(value.array.shape)
-        raise RuntimeError(
-            f"shape mismatch: value tensor of shape {given} cannot be broadcast to indexing result of shape {wanted}"
-        ) from None
 
 
 def split(index: Index) -> tuple[Index | None, Index]:

@@ -103,7 +103,13 @@ class Layout(Common):
 
     def index_put(self, x: Array, value: Array | complex, index: tuple[Any, ...]) -> Array:
         out = self.clone(x)
-        out[index] = value
+        try:
+            out[index] = value
+        except ValueError:
+            given, wanted = list(self.xp.shape(value)), list(x[index].shape)
+            raise RuntimeError(
+                f"shape mismatch: value tensor of shape {given} cannot be broadcast to indexing result of shape {wanted}"
+            ) from None
         return out
 
     def gather(self, x: Array, dim: int, index: Array) -> Array:
