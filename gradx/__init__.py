@@ -6,8 +6,8 @@
 (tensor([2., 4., 6.]),)
 """
 
-from gradx import autograd, cuda, nn
-from gradx.autograd import enable_grad, is_grad_enabled, no_grad, set_grad_enabled
+from gradx import autograd, cuda, nn, utils
+from gradx.anomaly import is_anomaly_enabled
 from gradx.creation import (
     arange,
     as_tensor,
@@ -51,6 +51,14 @@ from gradx.dtypes import (
     promote_types,
     set_default_dtype,
     uint8,
+)
+from gradx.modes import (
+    enable_grad,
+    inference_mode,
+    is_grad_enabled,
+    is_inference_mode_enabled,
+    no_grad,
+    set_grad_enabled,
 )
 from gradx.ops.activation import relu, sigmoid, tanh
 from gradx.ops.compare import (
@@ -120,6 +128,7 @@ from gradx.placement import (
 )
 from gradx.printing import set_printoptions
 from gradx.random import manual_seed
+from gradx.serialization import load, save
 from gradx.size import Size
 from gradx.tensor import Tensor
 
@@ -199,18 +208,22 @@ __all__ = [
     "half",
     "iinfo",
     "index_select",
+    "inference_mode",
     "int",
     "int8",
     "int16",
     "int32",
     "int64",
+    "is_anomaly_enabled",
     "is_grad_enabled",
+    "is_inference_mode_enabled",
     "is_tensor",
     "isfinite",
     "isinf",
     "isnan",
     "le",
     "linspace",
+    "load",
     "log",
     "log1p",
     "log2",
@@ -261,6 +274,7 @@ __all__ = [
     "result_type",
     "round",
     "rsqrt",
+    "save",
     "select",
     "set_default_device",
     "set_default_dtype",
@@ -291,6 +305,7 @@ __all__ = [
     "uint8",
     "unbind",
     "unsqueeze",
+    "utils",
     "var",
     "where",
     "zeros",

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from gradx import dtypes, engine, tape
-from gradx.backends import backend_of
-from gradx.ops.constant import ones_like, zeros_like
+from gradx import dtypes, engine, modes, tape, variables
+from gradx.backends import BY_TYPE, backend_of
+from gradx.ops.constant import zeros_like
 from gradx.ops.index import select
 from gradx.ops.join import stack
 from gradx.ops.transfer import cast
 from gradx.size import Size
-from gradx.tape import Variable
+from gradx.tape import Edge, GradientEdge
+from gradx.variables import Variable
 
 if TYPE_CHECKING:
     from gradx.tensor import Tensor
@@ -56,15 +58,18 @@ def backward(
                 "`grad_tensors`."
             )
         grad_tensors = grad_variables
-    if inputs is not None and not isinstance(inputs, Variable) and len(inputs) == 0:
+    if inputs is not None and not isinstance(inputs, (Variable, GradientEdge)) and len(inputs) == 0:
         raise RuntimeError("`inputs` argument to `backward()` cannot be empty.")
     wanted = None if inputs is None else _as_tuple(inputs)
     roots = _as_tuple(tensors)
     keep = create_graph if retain_graph is None else retain_graph
     gradients = _initial(roots, _aligned(grad_tensors, len(roots)))
-    _check_roots(roots)
-    _check_inputs(wanted or ())
-    engine.backward(roots, gradients, wanted, keep=keep, graph=create_graph, accumulate=True)
+    starts = [_edge(root, i) for i, root in enumerate(roots)]
+    ends = None if wanted is None else [_input_edge(t) for t in wanted]
+    found = engine.backward(starts, gradients, ends, keep=keep, graph=create_graph, accumulate=True)
+    for t, gradient in zip(wanted or (), found, strict=True):
+        if isinstance(t, Variable) and t.node is not None and gradient is not None:
+            engine.add_gradient(t, gradient if create_graph else gradient.array, owned=False, graph=create_graph)
 
 
 def grad(
@@ -121,9 +126,9 @@ def grad(
     if is_grads_batched:
         return _batched(roots, wanted, vectors, keep, create_graph, allow_unused, materialize_grads)
     gradients = _initial(roots, vectors)
-    _check_roots(roots)
-    _check_inputs(wanted)
-    found = engine.backward(roots, gradients, wanted, keep=keep, graph=create_graph, accumulate=False)
+    starts = [_edge(root, i) for i, root in enumerate(roots)]
+    ends = [_input_edge(t) for t in wanted]
+    found = engine.backward(starts, gradients, ends, keep=keep, graph=create_graph, accumulate=False)
     if materialize_grads:
         return tuple(_zeros(t, create_graph) if g is None else g for g, t in zip(found, wanted, strict=True))  # type: ignore[misc]
     if not allow_unused and None in [g if g is None else 0 for g in found]:
@@ -138,8 +143,12 @@ def grad(
 
 def _zeros(like: Any, requires_grad: bool) -> Any:
     """What stands for the gradient of a tensor that was not reached."""
-    with tape.no_grad():
-        zeros = zeros_like(like)
+    if isinstance(like, GradientEdge):
+        shape, dtype, array_type = like.node.outputs[like.output_nr]
+        zeros = variables.tensor_type(BY_TYPE[array_type].xp.zeros(shape, dtype))  # type: ignore[union-attr]
+    else:
+        with modes.no_grad():
+            zeros = zeros_like(like)
     zeros.needs_grad = requires_grad
     return zeros
 
@@ -171,8 +180,45 @@ def _batched(
     return tuple(None if column[0] is None else stack(column) for column in columns)
 
 
-def _as_tuple(tensors: Any) -> tuple[Tensor, ...]:
-    return (tensors,) if isinstance(tensors, Variable) else tuple(tensors)  # type: ignore[return-value]
+def _as_tuple(tensors: Any) -> tuple[Any, ...]:
+    return (tensors,) if isinstance(tensors, (Variable, GradientEdge)) else tuple(tensors)
+
+
+def _edge(t: Any, i: int) -> Edge:
+    """Where the gradient of output `i` goes.
+
+    Raises:
+        RuntimeError: the tensor has no history.
+    """
+    if isinstance(t, GradientEdge):
+        return t.node, t.output_nr
+    variables.refresh(t)
+    if not t.needs_grad:
+        raise RuntimeError(
+            f"element {i} of tensors does not require grad and does not have a grad_fn. Nothing it was computed from "
+            "required grad at the time: call requires_grad_() on the inputs first, and compute it again, since a graph is "
+            "recorded when the operations run and does not change afterwards."
+        )
+    return tape.edge_of(t)
+
+
+def _input_edge(t: Any) -> Edge:
+    """Where the gradient of an input goes.
+
+    Raises:
+        RuntimeError: it does not require grad.
+    """
+    if isinstance(t, GradientEdge):
+        return t.node, t.output_nr
+    if not isinstance(t, Variable):
+        raise TypeError(f"inputs can be either Tensors or GradientEdges, but got {type(t).__name__}")
+    variables.refresh(t)
+    if not t.needs_grad:
+        raise RuntimeError(
+            "One of the differentiated Tensors does not require grad. Call requires_grad_() on it before computing the "
+            "outputs: a graph that was recorded without it does not know it."
+        )
+    return tape.edge_of(t)
 
 
 def _aligned(vectors: Any, count: int) -> Sequence[Tensor | None]:
@@ -185,73 +231,57 @@ def _aligned(vectors: Any, count: int) -> Sequence[Tensor | None]:
     return aligned
 
 
-def _initial(roots: tuple[Tensor, ...], vectors: Sequence[Tensor | None]) -> list[Tensor]:
+def _initial(roots: tuple[Any, ...], vectors: Sequence[Any]) -> list[Any]:
     """The gradient with which the walk starts from each root."""
     gradients = []
     for i, (root, vector) in enumerate(zip(roots, vectors, strict=True)):
+        edge = isinstance(root, GradientEdge)
+        shape, dtype, array_type = root.node.outputs[root.output_nr] if edge else _metadata(root)
         if vector is None:
-            if not _needs_grad(root):
-                _raise_no_history(root, i)
-            if root.array.size != 1:
+            _edge(root, i)
+            if math.prod(shape) != 1:
                 raise RuntimeError(
                     "grad can be implicitly created only for scalar outputs. This one has shape "
-                    f"{tuple(root.shape)}: reduce it, for example with .sum(), or pass a gradient of that shape."
+                    f"{shape}: reduce it, for example with .sum(), or pass a gradient of that shape."
                 )
-            with tape.no_grad():
-                gradients.append(ones_like(root))
+            gradients.append(_one(shape, dtype, array_type, None if edge else root.array))
         elif not isinstance(vector, Variable):
             raise TypeError(f"gradients can be either Tensors or None, but got {type(vector).__name__}")
         else:
-            _check_vector(root, vector, i)
-            same = vector.array.dtype == root.array.dtype
-            gradients.append(vector if same else cast(vector, root.array.dtype))
+            _check_vector(shape, dtype, None if edge else root.array, vector, i)
+            gradients.append(vector if vector.array.dtype == dtype else cast(vector, dtype))  # type: ignore[arg-type]
     return gradients
 
 
-def _check_vector(root: Tensor, vector: Tensor, i: int) -> None:
-    ours, given = root.array, vector.array
-    if given.shape != ours.shape:
+def _metadata(root: Variable) -> tape.Metadata:
+    return root.array.shape, root.array.dtype, type(root.array)
+
+
+def _one(shape: tuple[int, ...], dtype: Any, array_type: type, like: Any) -> Variable:
+    """The gradient of a scalar with respect to itself."""
+    if like is not None:
+        return variables.tensor_type(backend_of(like).kernel("ones_like")(like))
+    backend = BY_TYPE[array_type]
+    assert backend is not None
+    return variables.tensor_type(backend.xp.ones(shape, dtype))
+
+
+def _check_vector(shape: tuple[int, ...], dtype: Any, like: Any, vector: Variable, i: int) -> None:
+    given = vector.array
+    if given.shape != shape:
         raise RuntimeError(
             f"Mismatch in shape: grad_output[{i}] has a shape of {Size(given.shape)} and output[{i}] has a shape of "
-            f"{Size(ours.shape)}."
+            f"{Size(shape)}."
         )
-    here, there = (backend_of(array).device_of(array) for array in (ours, given))
+    here, there = (backend_of(array).device_of(array) for array in (given if like is None else like, given))
     if here != there:
         raise RuntimeError(
             f"Expected all tensors to be on the same device, but found at least two devices, {here} and {there}! "
             f"Move grad_output[{i}] with .to('{here}')."
         )
-    if (given.dtype.kind == "c") != (ours.dtype.kind == "c"):
+    if (given.dtype.kind == "c") != (dtype.kind == "c"):
         raise RuntimeError(
             "For complex Tensors, both grad_output and output are required to have the same dtype. Mismatch in dtype: "
             f"grad_output[{i}] has a dtype of {dtypes.of_numpy(given.dtype)} and output[{i}] has a dtype of "
-            f"{dtypes.of_numpy(ours.dtype)}."
+            f"{dtypes.of_numpy(dtype)}."
         )
-
-
-def _needs_grad(t: Variable) -> bool:
-    tape.refresh(t)
-    return t.needs_grad
-
-
-def _check_roots(roots: tuple[Tensor, ...]) -> None:
-    for i, root in enumerate(roots):
-        if not _needs_grad(root):
-            _raise_no_history(root, i)
-
-
-def _raise_no_history(root: Tensor, i: int) -> None:
-    raise RuntimeError(
-        f"element {i} of tensors does not require grad and does not have a grad_fn. Nothing it was computed from required "
-        "grad at the time: call requires_grad_() on the inputs first, and compute it again, since a graph is recorded "
-        "when the operations run and does not change afterwards."
-    )
-
-
-def _check_inputs(inputs: Sequence[Tensor]) -> None:
-    for t in inputs:
-        if not _needs_grad(t):
-            raise RuntimeError(
-                "One of the differentiated Tensors does not require grad. Call requires_grad_() on it before computing the "
-                "outputs: a graph that was recorded without it does not know it."
-            )

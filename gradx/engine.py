@@ -9,20 +9,25 @@ from __future__ import annotations
 
 import contextlib
 import heapq
+import threading
+import warnings
 from collections.abc import Sequence
 from typing import Any
 
-from gradx import tape
+from gradx import anomaly, variables
 from gradx.backends import backend_of, loaded
+from gradx.modes import mode, set_grad_enabled
+from gradx.ops.compare import isnan
 from gradx.ops.shape import sum_to
 from gradx.ops.transfer import cast
-from gradx.tape import AccumulateGrad, Edge, Node, Variable
+from gradx.tape import AccumulateGrad, Edge, Node
+from gradx.variables import Variable
 
 
 def backward(
-    roots: Sequence[Variable],
+    roots: Sequence[Edge],
     gradients: Sequence[Variable],
-    inputs: Sequence[Variable] | None,
+    inputs: Sequence[Edge] | None,
     *,
     keep: bool,
     graph: bool,
@@ -31,55 +36,61 @@ def backward(
     """Carry `gradients` back from `roots`.
 
     Args:
-        roots: tensors that require grad.
+        roots: where to start.
         gradients: one for each root, of its shape.
-        inputs: the tensors whose gradients are wanted; None for all leaves.
+        inputs: where to end; None for all leaves.
         keep: keep what nodes saved, so that the graph can be walked again.
         graph: record the walk itself, so that the gradients can be differentiated.
-        accumulate: add to the inputs' ``.grad`` instead of returning.
+        accumulate: add to the ``.grad`` of the leaves, of those among `inputs` if there are any.
 
     Returns:
-        With `inputs` and without `accumulate`, the gradient of each input, None where it was not reached.
+        The gradient that arrived at each of `inputs`, None where none did.
     """
-    walk = _Walk(inputs, keep, graph, accumulate)
-    values = gradients if graph else [g.array for g in gradients]
-    edges = [tape.edge_of(root) for root in roots]
-    if inputs is not None:
-        walk.needed = _needed(edges, set(walk.captures))
-    with tape.set_grad_enabled(graph), contextlib.ExitStack() as stack:
-        if not graph:
-            for backend in loaded():
-                stack.enter_context(backend.quiet())
-                walk.guarded |= backend.several_devices
-        for edge, value in zip(edges, values, strict=True):
-            walk.deposit(edge, value, fresh=False)
-        walk.run()
-    if inputs is None or accumulate:
-        return []
-    found = [walk.found.get(tape.edge_of(t)) for t in inputs]
-    return [g if g is None or graph else tape.tensor_type(g) for g in found]
+    walk = _Walk(roots, inputs, keep, graph, accumulate)
+    before, running.walk = running.walk, walk
+    try:
+        with set_grad_enabled(graph), contextlib.ExitStack() as stack:
+            if not graph:
+                for backend in loaded():
+                    stack.enter_context(backend.quiet())
+                    walk.guarded |= backend.several_devices
+            for edge, value in zip(roots, gradients, strict=True):
+                walk.deposit(edge, value if graph else value.array, fresh=False)
+            walk.run()
+    finally:
+        running.walk = before
+    found = [walk.found.get(edge) for edge in inputs or ()]
+    return [g if g is None or graph else variables.tensor_type(g) for g in found]
 
 
 class _Walk:
     """One backward pass: gradients that wait for their node, and the nodes that wait for their turn."""
 
-    def __init__(self, inputs: Sequence[Variable] | None, keep: bool, graph: bool, accumulate: bool) -> None:
+    def __init__(
+        self, roots: Sequence[Edge], inputs: Sequence[Edge] | None, keep: bool, graph: bool, accumulate: bool
+    ) -> None:
+        self.roots = roots
         self.keep = keep
         self.graph = graph
+        self.accumulate = accumulate
         self.pending: dict[Node, list[Any]] = {}
         self.owned: set[Edge] = set()  # where the waiting gradient is ours to change
         self.queue: list[tuple[int, Node]] = []
-        self.needed: set[Node] | None = None  # None: every node
-        self.captures: dict[Node, list[tuple[int, Variable]]] = {}
+        self.captures: dict[Node, list[int]] = {}
         self.found: dict[Edge, Any] = {}
-        self.accumulate = accumulate
         self.guarded = False  # whether raw arrays may be on another device than the current one
-        for variable in inputs or ():
-            node, output_nr = tape.edge_of(variable)
-            self.captures.setdefault(node, []).append((output_nr, variable))
+        for node, output_nr in inputs or ():
+            self.captures.setdefault(node, []).append(output_nr)
+        self.needed = None if inputs is None else _needed(roots, set(self.captures))  # None: every node
 
     def wanted(self, edge: Edge) -> bool:
         return self.needed is None or edge[0] in self.needed
+
+    def will_visit(self, node: Node) -> bool:
+        """Whether a gradient may still arrive at `node`, or has."""
+        if self.needed is None:
+            self.needed = _needed(self.roots, None)
+        return node in self.needed
 
     def deposit(self, edge: Edge, value: Any, fresh: bool) -> None:
         """Add a gradient to those that wait at `edge`: the first is borrowed, the second makes a sum of our own."""
@@ -117,51 +128,116 @@ class _Walk:
         return backend_of(value).at(value) if self.guarded else contextlib.nullcontext()
 
     def _visit(self, node: Node, grads: list[Any]) -> None:
-        if node.retained:
-            self._retain(node, grads)
-        for output_nr, variable in self.captures.get(node, ()):
-            self._capture(node, output_nr, variable, grads[output_nr])
+        hooks = node.hooks
+        if hooks is not None:
+            grads = hooks.arrived(grads, self.graph)
+            self.owned.difference_update([(node, i) for i in range(len(grads))])  # a hook may have kept them
+            for output_nr, reference in hooks.retained.items():
+                retaining = reference()
+                if retaining is not None and grads[output_nr] is not None:
+                    self._add(retaining, grads[output_nr], owned=False)
+        for output_nr in self.captures.get(node, ()):
+            if grads[output_nr] is not None:
+                self.found[node, output_nr] = grads[output_nr]
         if isinstance(node, AccumulateGrad):
-            if self.needed is None:
-                self._accumulate(node.variable, grads[0], (node, 0) in self.owned)
-        elif self.needed is None or any(edge is not None and self.wanted(edge) for edge in node.edges):
+            if self.accumulate and (not self.captures or node in self.captures):
+                self._accumulate(node, grads)
+        elif self.needed is None or any(edge is not None and edge[0] in self.needed for edge in node.edges):
             self._step(node, grads)
 
     def _step(self, node: Node, grads: list[Any]) -> None:
-        results = node.backward(grads, self.wanted, self.graph)
+        """Run the rules of a node, and pass on what they give."""
+        hooks = node.hooks
+        if hooks is not None and hooks.before:
+            grads = hooks.entering(grads, self.graph)
+        run = self._watched if anomaly.state.enabled else self._run
+        results = run(node, grads)
+        if hooks is not None and hooks.after:
+            results = hooks.leaving(results, grads, self.graph)
         for edge, value in zip(node.edges, results, strict=True):
             if edge is not None and value is not None and self.wanted(edge):
                 fresh = not self.graph and value is not grads[0] and backend_of(value).owns_memory(value)
-                self.deposit(edge, value, fresh)
+                self.deposit(edge, value, fresh and (hooks is None or not hooks.after))
         if not self.keep:
             node.release()
 
-    def _retain(self, node: Node, grads: list[Any]) -> None:
-        for output_nr, reference in (node.retained or {}).items():
-            variable = reference()
-            if variable is not None and grads[output_nr] is not None:
-                self._accumulate(variable, grads[output_nr], owned=False)
+    def _run(self, node: Node, grads: list[Any]) -> list[Any]:
+        return node.backward(grads, self.wanted, self.graph)
 
-    def _capture(self, node: Node, output_nr: int, variable: Variable, value: Any) -> None:
-        if value is None:
+    def _watched(self, node: Node, grads: list[Any]) -> list[Any]:
+        """The rules' results; of an error, or a NaN, it is said which forward operation led to it."""
+        before, mode.evaluating = mode.evaluating, node
+        try:
+            results = self._run(node, grads)
+            if anomaly.state.check_nan:
+                for i, value in enumerate(results):
+                    if value is not None and isnan(getattr(value, "array", value)).any():
+                        raise RuntimeError(f"Function '{node.name()}' returned nan values in its {i}th output.")
+            return results
+        except Exception as error:
+            warnings.warn(anomaly.origin(node), stacklevel=2)
+            error.add_note(anomaly.origin(node))
+            raise
+        finally:
+            mode.evaluating = before
+
+    def _accumulate(self, node: AccumulateGrad, grads: list[Any]) -> None:
+        """Add to the ``.grad`` of a leaf."""
+        hooks = node.hooks
+        owned = (node, 0) in self.owned
+        if hooks is not None and hooks.before:
+            grads = hooks.entering(grads, self.graph)
+        if grads[0] is None:
             return
-        if self.accumulate:
-            self._accumulate(variable, value, owned=False)
-        else:
-            self.found[node, output_nr] = value
+        self._add(node.variable, grads[0], owned)
+        if hooks is not None:
+            if hooks.after:
+                hooks.leaving([], grads, self.graph)
+            for hook in list(hooks.accumulated.values()):
+                hook(node.variable)
 
-    def _accumulate(self, variable: Variable, value: Any, owned: bool) -> None:
-        """Add to ``.grad``: in place, unless the sum itself is to be differentiated."""
-        before = variable._grad
-        if self.graph:
-            variable._grad = value if before is None else before + value
-        elif before is None:
-            variable._grad = tape.tensor_type(value if owned else backend_of(value).clone(value))
-        elif before.needs_grad:
-            variable._grad = tape.tensor_type(before.array + value)
-        else:
-            backend_of(value).write(before.array, before.array + value)
+    def _add(self, variable: Variable, value: Any, owned: bool) -> None:
+        with _accumulating:
+            add_gradient(variable, value, owned, self.graph)
+
+
+class _Running(threading.local):
+    walk: _Walk | None = None
+
+
+running = _Running()  # the backward pass that this thread is in
+_accumulating = threading.Lock()  # threads may share leaves
+
+
+def add_gradient(variable: Variable, value: Any, owned: bool, graph: bool) -> None:
+    """Add to a tensor's ``.grad``: in place, unless the sum itself is to be differentiated.
+
+    Args:
+        value: a raw array, or a tensor if `graph`.
+        owned: nothing else refers to `value`, so that it may become the gradient.
+    """
+    before = variable._grad
+    if graph:
+        variable._grad = value if before is None else before + value
+    elif before is None:
+        variable._grad = variables.tensor_type(_in_layout(value, variable.array, owned))
+    else:
+        backend_of(value).write(before.array, before.array + value)
+        if before.version is not None:
             before.version[0] += 1
+
+
+def _in_layout(value: Any, leaf: Any, owned: bool) -> Any:
+    """A gradient with its elements in the order in which those of the leaf lie in memory."""
+    if owned and (leaf.flags.c_contiguous or value.strides == leaf.strides):
+        return value
+    backend = backend_of(value)
+    if leaf.flags.c_contiguous:
+        return backend.clone(value)
+    with backend.at(value):
+        gradient = backend.xp.empty_like(leaf)
+    backend.write(gradient, value)
+    return gradient
 
 
 def _fit(value: Any, node: Node, output_nr: int) -> Any:
@@ -188,9 +264,9 @@ def _checked(given: tuple[int, ...], shape: tuple[int, ...], node: Node) -> tupl
     return shape
 
 
-def _needed(roots: Sequence[Edge], captured: set[Node]) -> set[Node]:
-    """The nodes from which some captured node can be reached, those included."""
-    oldest = min((node.sequence for node in captured), default=0)
+def _needed(roots: Sequence[Edge], captured: set[Node] | None) -> set[Node]:
+    """The nodes from which some captured node can be reached, those included; all that can be reached for None."""
+    oldest = min((node.sequence for node in captured or ()), default=0)
     seen: set[Node] = set()
     stack = [node for node, _ in roots]
     while stack:
@@ -199,6 +275,8 @@ def _needed(roots: Sequence[Edge], captured: set[Node]) -> set[Node]:
             continue
         seen.add(node)
         stack.extend(edge[0] for edge in node.edges if edge is not None)
+    if captured is None:
+        return seen
     needed: set[Node] = set()
     for node in sorted(seen, key=lambda node: node.sequence):
         if node in captured or any(edge is not None and edge[0] in needed for edge in node.edges):

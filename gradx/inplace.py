@@ -10,10 +10,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from gradx import dtypes, tape
+from gradx import dtypes, modes, tape, variables
 from gradx.backends import backend_of
 from gradx.ops import select
-from gradx.tape import Edge, Node, Variable
+from gradx.tape import Edge, Node
+from gradx.variables import Variable
 
 
 class CopySlices(Node):
@@ -21,7 +22,7 @@ class CopySlices(Node):
 
     __slots__ = ("steps",)
 
-    def __init__(self, base: Variable, value: Variable, steps: tape.Steps) -> None:
+    def __init__(self, base: Variable, value: Variable, steps: variables.Steps) -> None:
         edges = tuple(tape.edge_of(t) if t.needs_grad else None for t in (base, value))
         super().__init__(edges, ((base.array.shape, base.array.dtype, type(base.array)),))
         self.steps = steps
@@ -33,16 +34,16 @@ class CopySlices(Node):
         if to_base is not None and wanted(to_base):
             array = g.array if graph else g
             mask = backend_of(array).ones_like(array)
-            tape.replay(self.steps, mask)[...] = 0
-            outside: Any = tape.tensor_type(mask != 0) if graph else mask != 0
+            variables.replay(self.steps, mask)[...] = 0
+            outside: Any = variables.tensor_type(mask != 0) if graph else mask != 0
             kept = select.where(outside, g, 0)
-        return [kept, tape.replay(self.steps, g) if to_value is not None and wanted(to_value) else None]
+        return [kept, variables.replay(self.steps, g) if to_value is not None and wanted(to_value) else None]
 
 
 def check_writable(variable: Variable, *operands: Any) -> None:
     """Raise torch's errors for tensors that must not be changed in place while recording."""
-    tape.refresh(variable)
-    if not tape.is_grad_enabled() or not any(isinstance(t, Variable) and t.needs_grad for t in (variable, *operands)):
+    variables.refresh(variable)
+    if not modes.is_grad_enabled() or not any(isinstance(t, Variable) and t.needs_grad for t in (variable, *operands)):
         return
     view = variable._view
     if view is not None:
@@ -68,6 +69,31 @@ def check_memory(array: Any) -> None:
         )
 
 
+def count_change(variable: Variable) -> None:
+    """Count up the version of a tensor's memory.
+
+    Raises:
+        RuntimeError: no versions are counted for it.
+    """
+    if variable.version is not None:
+        if changing.listeners:
+            for listener in list(changing.listeners):
+                listener(variable)
+        variable.version[0] += 1
+    elif not modes.is_inference_mode_enabled():
+        raise RuntimeError(
+            "Inplace update to inference tensor outside InferenceMode is not allowed.You can make a clone to get a normal "
+            "tensor before doing inplace update.See https://github.com/pytorch/rfcs/pull/17 for more details."
+        )
+
+
+class _Changing:
+    listeners: tuple[Callable[[Variable], None], ...] = ()  # told before a tensor changes in place
+
+
+changing = _Changing()
+
+
 def overwrite(variable: Variable, result: Variable) -> None:
     """Write `result` over the tensor, which takes over its history.
 
@@ -81,18 +107,29 @@ def overwrite(variable: Variable, result: Variable) -> None:
     if not dtypes.can_cast(given, own):
         raise RuntimeError(f"result type {given.title} can't be cast to the desired output type {own.title}")
     check_memory(array)
+    count_change(variable)
     backend_of(array).write(array, new)
-    variable.version[0] += 1
-    if tape.is_grad_enabled():
+    if modes.is_grad_enabled():
         take_history(variable, result)
+
+
+def _move_retained(variable: Variable, result: Variable) -> None:
+    """What `retain_grad` keeps is the gradient of the tensor as it is now."""
+    hooks = variable.node.hooks if variable.node is not None else None
+    reference = hooks.retained.get(variable.output_nr) if hooks is not None else None
+    if hooks is None or reference is None or reference() is not variable or result.node is None:
+        return
+    del hooks.retained[variable.output_nr]
+    result.node.hooks_to_write().retained[result.output_nr] = reference
 
 
 def take_history(variable: Variable, result: Variable) -> None:
     """Make the tensor, which now has the elements of `result`, an output of what computed them."""
+    _move_retained(variable, result)
     view = variable._view
     if view is None:
         variable.node, variable.output_nr, variable.needs_grad = result.node, result.output_nr, result.needs_grad
     elif view.base.needs_grad or result.needs_grad:
         tape.attach(view.base, CopySlices(view.base, result, view.steps))
         view.seen[0] = -1
-        tape.refresh(variable)
+        variables.refresh(variable)

@@ -8,16 +8,18 @@ from collections.abc import Callable
 from typing import Any, ClassVar, NamedTuple
 
 from gradx import tape
-from gradx.saved import raise_changed, restore
-from gradx.tape import Edge, Node, Variable
+from gradx.modes import INFERENCE, mode
+from gradx.saved import SavedTensor, SavingNode
+from gradx.tape import Edge
+from gradx.variables import Variable
 
 Rule = Callable[..., Any]
 
 
 class Call(NamedTuple):
-    """One rule to run: the input it is for, and which of the saved values follow `g`."""
+    """One rule to run: the place among the inputs that it is for, and which of the saved values follow `g`."""
 
-    slot: int
+    place: int
     rule: Rule
     picks: tuple[int, ...]
     every: bool  # whether the rule takes the gradients of all outputs
@@ -43,7 +45,7 @@ def make_plan(parameters: list[str], slots: tuple[int, ...], rules: dict[int, Ru
             rule = functools.partial(rule, position=slot - slots[0])
         sources = [_source(name, parameters, slots) for name in names if name not in ("g", "grads", "position")]
         picks = tuple(fetch.setdefault(source, len(fetch)) for source in sources)
-        calls.append(Call(slot, rule, picks, "grads" in names))
+        calls.append(Call(slot - slots[0], rule, picks, "grads" in names))
     return Plan(tuple(fetch), tuple(calls))
 
 
@@ -57,16 +59,16 @@ def _source(name: str, parameters: list[str], slots: tuple[int, ...]) -> tuple[s
     return ("input" if index in slots else "parameter"), index
 
 
-class OpNode(Node):
+class OpNode(SavingNode):
     """A recorded call of an `Op`. Each operation has a subclass of its own, named as torch names it."""
 
-    __slots__ = ("plan", "saved", "versions")
+    __slots__ = ("plan",)
 
     variadic: ClassVar[bool]  # whether the operation takes any number of tensors, after its parameters
+    slots: ClassVar[slice]  # where in its arguments the inputs are
+    parameters: ClassVar[list[str]]
 
     plan: Plan
-    saved: list[Any] | None
-    versions: list[tuple[int, list[int], int]]  # of each saved array: its place in `saved`, its version then
 
     def __init__(
         self,
@@ -76,9 +78,10 @@ class OpNode(Node):
         wanted: tuple[int, ...],
         results: tuple[Variable, ...],
     ) -> None:
-        edges: list[Edge | None] = [None] * len(args)
+        start = self.slots.start
+        edges: list[Edge | None] = [None] * len(args[self.slots])
         for i in wanted:
-            edges[i] = tape.edge_of(args[i])
+            edges[i - start] = tape.edge_of(args[i])
         super().__init__(tuple(edges), tuple([(r.array.shape, r.array.dtype, type(r.array)) for r in results]))
         self.plan = plan
         self.saved = saved = []
@@ -93,42 +96,50 @@ class OpNode(Node):
             else:
                 value = args[index] if kind == "input" else results[index]
                 if isinstance(value, Variable):
+                    if value.version is None:
+                        raise RuntimeError(INFERENCE)
                     versions.append((len(saved), value.version, value.version[0]))
                     value = value.array
                 saved.append(value)
+        if mode.saving is not None and versions:
+            mode.saving(self)
 
     def backward(self, grads: list[Any], wanted: Callable[[Edge], bool], graph: bool) -> list[Any]:
-        saved = self._unpack(graph)
+        saved = self.values(graph)
         result: list[Any] = [None] * len(self.edges)
-        for slot, rule, picks, every in self.plan.calls:
-            if wanted(self.edges[slot]):  # type: ignore[arg-type]
-                result[slot] = rule(grads if every else grads[0], *[saved[i] for i in picks])
+        for place, rule, picks, every in self.plan.calls:
+            if wanted(self.edges[place]):  # type: ignore[arg-type]
+                result[place] = rule(grads if every else grads[0], *[saved[i] for i in picks])
         return result
 
-    def release(self) -> None:
-        if self.versions:  # as in torch, a node that saved no arrays can be walked again
-            self.saved = None
-            self.versions = []
+    def origin_of(self, place: int) -> Edge | None:
+        kind, index = self.plan.fetch[place]
+        return (self, index) if kind == "output" else self.edges[index - self.slots.start]
 
-    def _unpack(self, graph: bool) -> list[Any]:
-        """The saved values, the arrays among them as tensors if `graph`.
-
-        Raises:
-            RuntimeError: they were freed, or one was changed in place.
-        """
+    def __getattr__(self, name: str) -> Any:
+        """What was saved: ``_saved_self``, ``_saved_other``, ``_saved_result``, ...; ``_raw_saved_self`` etc. as kept."""
+        kind, _, wanted = name.removeprefix("_").rpartition("saved_")
+        names = self._saved_names() if wanted and kind in ("", "raw_") else []
+        if wanted not in names:
+            raise AttributeError(f"'{self.name()}' object has no attribute '{name}'")
+        place = names.index(wanted)
+        if kind:
+            return SavedTensor(self, place)
         if self.saved is None:
             raise RuntimeError(tape.FREED)
-        for place, version, expected in self.versions:
-            if version[0] != expected:
-                raise_changed(self, self.saved[place], self._origin(place), version[0], expected)
-        if not graph:
-            return self.saved
-        saved = list(self.saved)
-        for place, _, _ in self.versions:
-            saved[place] = restore(saved[place], self._origin(place))
-        return saved
+        return self.tensor(place) if any(place == p for p, _, _ in self.versions) else self.saved[place]
 
-    def _origin(self, place: int) -> Edge | None:
-        """Where the gradient of a saved array goes."""
-        kind, index = self.plan.fetch[place]
-        return (self, index) if kind == "output" else self.edges[index]
+    def _saved_names(self) -> list[str]:
+        """Torch's name of each saved value."""
+        names = []
+        for kind, index in self.plan.fetch:
+            name = f"result{index or ''}" if kind == "output" else self.parameters[index]
+            name = "self" if name == "input" else name
+            names.append(f"{name}_sym_sizes" if kind == "shape" else name)
+        return names
+
+    def __dir__(self) -> list[str]:
+        return [
+            *super().__dir__(),
+            *(f"{prefix}_{name}" for name in self._saved_names() for prefix in ("_saved", "_raw_saved")),
+        ]

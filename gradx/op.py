@@ -31,10 +31,11 @@ from typing import Any, ParamSpec, TypeVar, cast
 
 import numpy as np
 
-from gradx import dtypes, tape
+from gradx import dtypes, tape, variables
 from gradx.backends import BY_TYPE, backend_of
+from gradx.modes import mode
 from gradx.node import OpNode, Plan, Rule, make_plan
-from gradx.tape import Variable, mode
+from gradx.variables import Variable
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -81,6 +82,7 @@ class Op:
         parameters = list(self.signature.parameters.values())
         self.parameters = [p.name for p in parameters]
         self.slots = tuple(i for i, p in enumerate(parameters) if str(p.annotation).startswith(("Tensor", "Operand")))
+        assert self.slots == tuple(range(self.slots[0], self.slots[-1] + 1)), f"{self.name}: inputs stand side by side"
         self.masks = frozenset(i for i in self.slots if parameters[i].annotation == "TensorMask")
         self.variadic = parameters[-1].kind is inspect.Parameter.VAR_POSITIONAL
         self.required = 0 if self.variadic else len(parameters)
@@ -91,7 +93,13 @@ class Op:
 
     def set_names(self, names: str | tuple[str, str]) -> None:
         """Make the classes of this operation's nodes: where a Python number is among the operands, and where none is."""
-        members = {"__slots__": (), "variadic": self.variadic, "__module__": "gradx"}
+        members = {
+            "__slots__": (),
+            "__module__": "gradx",
+            "variadic": self.variadic,
+            "slots": slice(self.slots[0], None if self.variadic else self.slots[-1] + 1),
+            "parameters": self.parameters,
+        }
         both = (names, names) if isinstance(names, str) else names
         made = {name: type(name, (OpNode,), members) for name in both}
         self.node_types = (made[both[0]], made[both[1]])
@@ -110,7 +118,7 @@ class Op:
             if isinstance(value, Variable):
                 tensors = True
                 if value._view is not None:
-                    tape.refresh(value)
+                    variables.refresh(value)
                 array = arrays[i] = value.array
                 if value.needs_grad and mode.grad and (i in self.rules or (self.variadic and self.rules)):
                     wanted += (i,)
@@ -141,7 +149,7 @@ class Op:
             return self(*args)
         out = self.kernels[type(first)](*arrays)
         several = type(out) is tuple
-        results = tuple([tape.tensor_type(a) for a in out]) if several else (tape.tensor_type(out),)
+        results = tuple([variables.tensor_type(a) for a in out]) if several else (variables.tensor_type(out),)
         if wanted:
             plan = self.plans.get(wanted) or self._plan(wanted)
             node = self.node_types[rank < 0](plan, args, arrays, wanted, results)
@@ -183,7 +191,7 @@ class Op:
                     name = self.parameters[min(i, len(self.parameters) - 1)]
                     kind = type(value).__name__
                     raise TypeError(f"{self.name}(): argument '{name}' (position {i + 1}) must be Tensor, not {kind}")
-                value = lifted[i] = tape.tensor_type(backend_of(value).xp.asarray(value))
+                value = lifted[i] = variables.tensor_type(backend_of(value).xp.asarray(value))
             places[str(backend_of(value.array).device_of(value.array))] = None
         if len(places) > 1:
             raise RuntimeError(
@@ -218,6 +226,8 @@ class Op:
         """Share the version of the input's memory, and remember how to take the view again."""
         source = args[0]
         result.version = source.version
+        if source.version is None:
+            return
         base, steps, unrecorded, output = source, (), not mode.grad, None
         if source._view is not None:
             base, steps, _, before, output = source._view
@@ -225,7 +235,7 @@ class Op:
         if output_nr is not None:
             output = f"Output {output_nr} of {self.node_types[0].__name__.removesuffix('Backward0')}"
         again = self if output_nr is None else functools.partial(_output, self, output_nr)
-        result._view = tape.View(base, (*steps, (again, args[1:])), [source.version[0]], unrecorded, output)
+        result._view = variables.View(base, (*steps, (again, args[1:])), [source.version[0]], unrecorded, output)
 
 
 def _output(operation: Op, number: int, *args: Any) -> Any:

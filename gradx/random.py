@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 import numpy as np  # np.random is imported at its first use only: it takes as long as the rest of gradx
 
 _generator: np.random.Generator | None = None
@@ -19,3 +22,13 @@ def generator() -> np.random.Generator:
     if _generator is None:
         _generator = np.random.default_rng()
     return _generator
+
+
+def get_state() -> Mapping[str, Any]:
+    """Where the sequence of random numbers stands."""
+    return generator().bit_generator.state
+
+
+def set_state(state: Mapping[str, Any]) -> None:
+    """Go on with the random numbers from `state`."""
+    generator().bit_generator.state = state

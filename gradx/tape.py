@@ -6,199 +6,17 @@ made: there are no reference cycles, and a graph is freed by reference counting 
 
 from __future__ import annotations
 
-import functools
 import itertools
 import threading
 import weakref
 from collections.abc import Callable
-from types import TracebackType
-from typing import Any, ClassVar, NamedTuple, TypeVar
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from gradx.backends import Array
-
-F = TypeVar("F", bound=Callable[..., Any])
-
-# ---- grad modes, per thread -------------------------------------------------------------------------------------------
-
-
-class _Mode(threading.local):
-    grad = True
-
-
-mode = _Mode()
-
-
-def is_grad_enabled() -> bool:
-    """Whether operations are recorded in this thread."""
-    return mode.grad
-
-
-class set_grad_enabled:
-    """Record operations or not: at once, within a `with` block, or in a decorated function.
-
-    >>> with set_grad_enabled(False):
-    ...     is_grad_enabled()
-    False
-    """
-
-    def __init__(self, mode: bool) -> None:
-        self.mode = bool(mode)
-        self._before: list[bool] = [is_grad_enabled()]
-        self._set(self.mode)
-
-    @staticmethod
-    def _set(value: bool) -> None:
-        mode.grad = value
-
-    def __enter__(self) -> None:
-        self._set(self.mode)
-
-    def __exit__(self, *exception: object) -> None:
-        self._set(self._before[0])
-
-    def __call__(self, function: F) -> F:
-        self._set(self._before[0])  # as a decorator it acts within calls only
-        return _decorate(functools.partial(_Block, self.mode), function)
-
-
-class _Block:
-    """A `with` block in a given grad mode; also decorates functions. May be entered again and again."""
-
-    def __init__(self, value: bool) -> None:
-        self._value = value
-        self._before: list[bool] = []
-
-    def __enter__(self) -> None:
-        self._before.append(mode.grad)
-        mode.grad = self._value
-
-    def __exit__(
-        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        mode.grad = self._before.pop()
-
-    def __call__(self, function: F) -> F:
-        return _decorate(functools.partial(_Block, self._value), function)
-
-
-def _decorate(block: Callable[[], _Block], function: F) -> F:
-    @functools.wraps(function)
-    def wrapper(*args: Any, **kwargs: Any) -> Any:
-        with block():
-            return function(*args, **kwargs)
-
-    return wrapper  # type: ignore[return-value]
-
-
-class no_grad(_Block):
-    """Within it, nothing is recorded: ``with no_grad():`` or ``@no_grad()`` (or ``@no_grad``).
-
-    >>> with no_grad():
-    ...     is_grad_enabled()
-    False
-    """
-
-    def __new__(cls, function: Callable[..., Any] | None = None) -> Any:
-        return super().__new__(cls) if function is None else cls()(function)
-
-    def __init__(self, function: None = None) -> None:
-        super().__init__(False)
-
-
-class enable_grad(_Block):
-    """Within it, operations are recorded, also inside `no_grad`."""
-
-    def __new__(cls, function: Callable[..., Any] | None = None) -> Any:
-        return super().__new__(cls) if function is None else cls()(function)
-
-    def __init__(self, function: None = None) -> None:
-        super().__init__(True)
-
-
-# ---- variables -----------------------------------------------------------------------------------------------------------
-
-
-Steps = tuple[tuple[Callable[..., Any], tuple[Any, ...]], ...]  # operations, each with its parameters
-
-
-class View(NamedTuple):
-    """How a tensor shares another's memory, so that an in-place change of either reaches the other's history."""
-
-    base: Variable
-    steps: Steps  # how the view is taken, of any array or tensor shaped like the base
-    seen: list[int]  # the version of the shared memory for which the view's node holds
-    unrecorded: bool  # whether it was taken under no_grad
-    output: str | None  # "Output 1 of Split" if it is one of several views from one call
-
-    def require_writable(self, happened: str) -> None:
-        """Raise torch's error for views that must not change while operations are recorded."""
-        if self.unrecorded:
-            happened = f"A view was created in no_grad mode and {happened} with grad mode enabled."
-        elif self.output:
-            happened = f"{self.output} is a view and {happened}."
-        else:
-            return
-        raise RuntimeError(f"{happened} {_SEVERAL_VIEWS if self.output else _UNRECORDED_VIEW}")
-
-
-_UNRECORDED_VIEW = (
-    "Given that this use case is ambiguous and error-prone, it is forbidden. You can clarify your code by moving both the "
-    "view and the inplace either both inside the no_grad block (if you don't want the inplace to be tracked) or both "
-    "outside (if you want the inplace to be tracked)."
-)
-_SEVERAL_VIEWS = (
-    "This view is the output of a function that returns multiple views. Such functions do not allow the output views to "
-    "be modified inplace. You should replace the inplace operation by an out-of-place one."
-)
-
-
-class Variable:
-    """An array and its place on the tape. This is all of a tensor's state; `gradx.Tensor` adds what it can do."""
-
-    __slots__ = ("__weakref__", "_accumulator", "_grad", "_view", "array", "needs_grad", "node", "output_nr", "version")
-
-    array: Array
-    node: Node | None
-    _view: View | None
-    _grad: Variable | None
-    _accumulator: weakref.ref[AccumulateGrad] | None
-
-    def __init__(self, array: Array, needs_grad: bool = False, version: list[int] | None = None) -> None:
-        self.array = array
-        self.needs_grad = needs_grad
-        self.node = None
-        self.output_nr = 0
-        self.version = [0] if version is None else version  # a cell, shared by all tensors over the same memory
-        self._view = None
-        self._grad = None
-        self._accumulator = None
-
-
-def replay(steps: Steps, x: Any) -> Any:
-    """The view that `steps` take, of `x`."""
-    for operation, params in steps:
-        x = operation(x, *params)
-    return x
-
-
-tensor_type: type[Variable] = Variable  # `gradx.tensor` puts its class here: ops make tensors without importing it
-
-
-def refresh(variable: Variable) -> None:
-    """Give a view the history that its base has now, if the memory they share has changed since."""
-    view = variable._view
-    if view is None or view.seen[0] == variable.version[0] or not mode.grad:
-        return
-    if view.base.needs_grad:
-        view.require_writable("its base or another view of its base has been modified inplace")
-        again = replay(view.steps, view.base)
-        variable.node, variable.output_nr, variable.needs_grad = again.node, again.output_nr, True
-    view.seen[0] = variable.version[0]
-
-
-# ---- nodes ---------------------------------------------------------------------------------------------------------------
+from gradx import anomaly
+from gradx.hooks import Hook, Hooks, RemovableHandle, register
+from gradx.variables import Variable
 
 FREED = (
     "Trying to backward through the graph a second time (or directly access saved tensors after they have already been "
@@ -208,7 +26,18 @@ FREED = (
 )
 
 Edge = tuple["Node", int]
+
+
+class GradientEdge(NamedTuple):
+    """Where a tensor's gradient goes, for `grad` and `backward` in the place of the tensor itself."""
+
+    node: Node
+    output_nr: int
+    ownership_token: Any = None
+
+
 Metadata = tuple[tuple[int, ...], np.dtype[Any], type]  # of an output: shape, dtype, array type
+
 
 next_sequence = itertools.count().__next__
 
@@ -220,21 +49,23 @@ class Node:
         edges: for each tensor input, the node and output number its gradient goes to, or None where none is needed.
         outputs: shape, dtype and array type of each output.
         sequence: nodes are numbered as they are recorded, so a node's number exceeds those of all it depends on.
-        retained: output number to the tensor whose `retain_grad` asks for that output's gradient.
+        hooks: functions of the user's that see gradients pass.
+        notes: the dictionary that users see as `metadata`, made when needed.
     """
 
-    __slots__ = ("__weakref__", "edges", "outputs", "retained", "sequence")
+    __slots__ = ("__weakref__", "edges", "hooks", "notes", "outputs", "sequence")
 
     edges: tuple[Edge | None, ...]
     outputs: tuple[Metadata, ...]
-    retained: dict[int, weakref.ref[Variable]] | None
-    holds_arrays: ClassVar[bool] = False
+    hooks: Hooks | None
+    notes: dict[str, Any] | None
 
     def __init__(self, edges: tuple[Edge | None, ...], outputs: tuple[Metadata, ...]) -> None:
         self.edges = edges
         self.outputs = outputs
         self.sequence = next_sequence()
-        self.retained = None
+        self.hooks = None
+        self.notes = anomaly.notes() if anomaly.state.enabled else None
 
     def backward(self, grads: list[Any], wanted: Callable[[Edge], bool], graph: bool) -> list[Any]:
         """The gradient for each edge that is `wanted`, given those of the outputs (None where nothing arrived).
@@ -255,6 +86,40 @@ class Node:
         """For each tensor input, the node that its gradient goes to (None where none is needed) and the output number."""
         return tuple((None, 0) if edge is None else edge for edge in self.edges)
 
+    def register_hook(self, fn: Hook) -> RemovableHandle:
+        """Call ``fn(grad_inputs, grad_outputs)`` after this node's rules have run; what it returns, if not None, replaces
+        the former. Both are tuples, with None where there is no gradient."""
+        return register(self.hooks_to_write().after, fn)
+
+    def register_prehook(self, fn: Hook) -> RemovableHandle:
+        """Call ``fn(grad_outputs)`` before this node's rules run; what it returns, if not None, replaces them."""
+        return register(self.hooks_to_write().before, fn)
+
+    def hooks_to_write(self) -> Hooks:
+        """The node's hooks, made if there are none yet."""
+        if self.hooks is None:
+            self.hooks = Hooks()
+        return self.hooks
+
+    def __call__(self, *grads: Any) -> Any:
+        """Run this node's rules on gradients of its outputs, for those who walk a graph themselves."""
+        results = self.backward(list(grads), lambda edge: edge is not None, graph=True)
+        return results[0] if len(results) == 1 else tuple(results)
+
+    def _sequence_nr(self) -> int:
+        return self.sequence
+
+    @property
+    def _input_metadata(self) -> tuple[Metadata, ...]:
+        return self.outputs
+
+    @property
+    def metadata(self) -> dict[str, Any]:
+        """A dictionary for whatever you want to note."""
+        if self.notes is None:
+            self.notes = {}
+        return self.notes
+
     def __repr__(self) -> str:
         return f"<{self.name()} object at {id(self):#x}>"
 
@@ -265,18 +130,34 @@ class AccumulateGrad(Node):
     __slots__ = ("variable",)
 
     def __init__(self, variable: Variable) -> None:
+        self.variable = variable
         array = variable.array
         super().__init__((), ((array.shape, array.dtype, type(array)),))
-        self.variable = variable
+
+    @property
+    def hooks(self) -> Hooks | None:
+        """The leaf's: they stay when this node goes."""
+        return self.variable.hooks
+
+    @hooks.setter
+    def hooks(self, hooks: Hooks | None) -> None:
+        if hooks is not None:
+            self.variable.hooks = hooks
 
 
 def accumulator(leaf: Variable) -> AccumulateGrad:
     """The leaf's one `AccumulateGrad`, alive as long as a graph refers to it."""
     node = leaf._accumulator() if leaf._accumulator is not None else None
     if node is None:
-        node = AccumulateGrad(leaf)
-        leaf._accumulator = weakref.ref(node)
+        with _making_accumulator:
+            node = leaf._accumulator() if leaf._accumulator is not None else None
+            if node is None:
+                node = AccumulateGrad(leaf)
+                leaf._accumulator = weakref.ref(node)
     return node
+
+
+_making_accumulator = threading.Lock()  # threads may share leaves
 
 
 def edge_of(variable: Variable) -> Edge:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator
 from typing import Any, TypeAlias
 
-from gradx import dtypes, printing, tape
+from gradx import dtypes, printing, serialization, variables
 from gradx.backends import Array, backend_of
 from gradx.methods.conversion import ConversionMethods
 from gradx.methods.inplace import InplaceMethods
@@ -77,6 +78,22 @@ class Tensor(OperationMethods, InplaceMethods, ConversionMethods):
             raise TypeError("iteration over a 0-d tensor")
         return iter(join.unbind(self))
 
+    def __deepcopy__(self, memo: dict[int, Any]) -> Any:
+        if self.grad_fn is not None:
+            raise RuntimeError(
+                "Only Tensors created explicitly by the user (graph leaves) support the deepcopy protocol at the moment.  If "
+                "you were attempting to deepcopy a module, this may be because of a gradx.nn.utils.weight_norm usage. "
+                "Use detach() or clone()."
+            )
+        if id(self) not in memo:
+            copied = type(self)(backend_of(self.array).clone(self.array), self.needs_grad)
+            copied._grad = copy.deepcopy(self._grad, memo)
+            memo[id(self)] = copied
+        return memo[id(self)]
+
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        return serialization.reduce(self)
+
     def __contains__(self, element: Any) -> Any:
         return bool((self == element).any().item())
 
@@ -84,4 +101,4 @@ class Tensor(OperationMethods, InplaceMethods, ConversionMethods):
 Operand: TypeAlias = Tensor | Array | complex
 TensorMask: TypeAlias = Tensor
 
-tape.tensor_type = Tensor
+variables.tensor_type = Tensor

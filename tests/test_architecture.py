@@ -18,19 +18,22 @@ ROOT = Path(gradx.__file__).parent
 
 # From the ground up. A module may import from its own floor and those below.
 FLOORS = [
-    {"dtypes", "device", "printing", "size"},
+    {"dtypes", "device", "modes", "printing", "size"},
     {"backends"},
-    {"tape", "placement", "random"},
-    {"saved", "samples"},
+    {"variables", "placement", "random", "samples"},
+    {"hooks", "anomaly"},
+    {"tape"},
+    {"saved"},
     {"node"},
     {"op"},
     {"ops"},
     {"engine"},
-    {"differentiate", "inplace"},
+    {"differentiate", "inplace", "serialization"},
     {"methods"},
     {"tensor"},
     {"creation"},
     {"autograd", "nn", "cuda"},
+    {"utils"},
     {""},  # gradx/__init__.py
     {"cli", "__main__"},
 ]

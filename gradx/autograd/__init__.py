@@ -1,4 +1,4 @@
-"""torch.autograd's face: `grad`, `backward` and the grad modes.
+"""torch.autograd's face.
 
 What is the difference between `grad()` and `backward()`? Both carry gradients back over the tape. `backward` adds them to
 the ``.grad`` of every leaf that was used, and returns nothing; `grad` returns those you ask for, also for tensors that are
@@ -7,9 +7,23 @@ no leaves, and touches no ``.grad``.
 
 from __future__ import annotations
 
-from gradx.autograd import function
+from gradx.anomaly import detect_anomaly, set_detect_anomaly
+from gradx.autograd import function, graph
 from gradx.autograd.function import Function
 from gradx.differentiate import backward, grad
-from gradx.tape import enable_grad, is_grad_enabled, no_grad, set_grad_enabled
+from gradx.modes import enable_grad, inference_mode, is_grad_enabled, no_grad, set_grad_enabled
 
-__all__ = ["Function", "backward", "enable_grad", "function", "grad", "is_grad_enabled", "no_grad", "set_grad_enabled"]
+__all__ = [
+    "Function",
+    "backward",
+    "detect_anomaly",
+    "enable_grad",
+    "function",
+    "grad",
+    "graph",
+    "inference_mode",
+    "is_grad_enabled",
+    "no_grad",
+    "set_detect_anomaly",
+    "set_grad_enabled",
+]

@@ -8,14 +8,15 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Sequence
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar
 
-from gradx import inplace, tape
+from gradx import inplace, modes, tape
 from gradx.backends import backend_of
 from gradx.ops.transfer import alias
-from gradx.saved import raise_changed, restore
-from gradx.tape import Edge, Metadata, Node, Variable
+from gradx.saved import SavingNode, with_history
+from gradx.tape import Edge, Metadata, Node
 from gradx.tensor import Tensor
+from gradx.variables import Variable
 
 
 class FunctionCtx:
@@ -118,7 +119,7 @@ class Function:
     def apply(cls, *args: Any) -> Any:
         """Run the operation on `args`, tensors or not, and record it if one of them requires grad."""
         node = cls._node_type(args)
-        with tape.no_grad():
+        with modes.no_grad():
             if cls.setup_context is Function.setup_context:
                 output = cls.forward(node, *args)
             else:
@@ -131,22 +132,12 @@ class Function:
                     "Some elements marked as dirty during the forward method were not returned as output. The inputs that "
                     "are modified inplace must all be outputs of the Function."
                 )
-        if tape.is_grad_enabled() and any(node.needs_input_grad):
+        if modes.is_grad_enabled() and any(node.needs_input_grad):
             outputs = node.record(args, outputs)
         return outputs if isinstance(output, tuple) else outputs[0]
 
 
-class _Saved(NamedTuple):
-    """An array, where its gradient goes, and its version when it was saved."""
-
-    array: Any
-    edge: Edge | None
-    output_nr: int | None  # if it is an output of the node itself: an edge would be a cycle
-    version: list[int]
-    expected: int
-
-
-class FunctionNode(FunctionCtx, Node):
+class FunctionNode(FunctionCtx, SavingNode):
     """A call of a `Function`: the context of its `forward` and its `backward`."""
 
     function: ClassVar[type[Function]]
@@ -155,7 +146,9 @@ class FunctionNode(FunctionCtx, Node):
         super().__init__((), ())
         self.needs_input_grad = tuple(isinstance(a, Tensor) and a.requires_grad for a in args)
         self._is_tensor = [isinstance(a, Tensor) for a in args]
-        self._saved: list[_Saved | None] | None = None
+        self.saved = None
+        self.versions = []
+        self._origins: list[Edge | int | None] = []  # of the saved tensors; a number is an output's of this very node
         self._recorded = False
 
     def record(self, args: tuple[Any, ...], outputs: tuple[Any, ...]) -> tuple[Any, ...]:
@@ -169,7 +162,7 @@ class FunctionNode(FunctionCtx, Node):
         result = tuple(self._output(out, inputs, metadata) for out in outputs)
         self.outputs = tuple(metadata)
         made = {id(out): t for out, t in zip(outputs, result, strict=True)}
-        self._saved = [None if t is None else self._save(made.get(id(t), t)) for t in self._to_save]
+        self._keep([None if t is None else made.get(id(t), t) for t in self._to_save])
         self._recorded = True
         self._to_save = self._dirty = self._non_differentiable = ()
         return result
@@ -181,20 +174,33 @@ class FunctionNode(FunctionCtx, Node):
         array, number = out.array, len(metadata)
         metadata.append((array.shape, array.dtype, type(array)))
         if any(out is t for t in self._dirty):
-            inplace.take_history(out, restore(array, (self, number)))
+            inplace.take_history(out, with_history(Tensor(array), (self, number)))
             return out
         if any(out is t for t in inputs):
-            with tape.no_grad():
+            with modes.no_grad():
                 out = alias(out)  # an input returned as it is: the output is another tensor over its memory
             out._view = None
         if array.dtype.kind in "fc" and not any(out is t for t in self._non_differentiable):
             tape.attach(out, self, number)
         return out
 
-    def _save(self, t: Tensor) -> _Saved:
-        own = t.node is self
-        edge = tape.edge_of(t) if t.needs_grad and not own else None
-        return _Saved(t.array, edge, t.output_nr if own else None, t.version, t.version[0])
+    def _keep(self, tensors: list[Tensor | None]) -> None:
+        self.saved = [None if t is None else t.array for t in tensors]
+        for place, t in enumerate(tensors):
+            if t is None:
+                self._origins.append(None)
+                continue
+            if t.version is None:
+                raise RuntimeError(modes.INFERENCE)
+            own = t.node is self
+            self._origins.append(t.output_nr if own else tape.edge_of(t) if t.needs_grad else None)
+            self.versions.append((place, t.version, t.version[0]))
+        if modes.mode.saving is not None and self.versions:
+            modes.mode.saving(self)
+
+    def origin_of(self, place: int) -> Edge | None:
+        origin = self._origins[place]
+        return (self, origin) if isinstance(origin, int) else origin
 
     @property
     def saved_tensors(self) -> tuple[Tensor | None, ...]:
@@ -203,20 +209,10 @@ class FunctionNode(FunctionCtx, Node):
         Raises:
             RuntimeError: it was freed by an earlier backward pass, or changed in place.
         """
-        if not self._recorded:
-            return self._to_save
-        if self._saved is None:
-            raise RuntimeError(tape.FREED)
-        return tuple(None if saved is None else self._restore(saved) for saved in self._saved)
-
-    def _restore(self, saved: _Saved) -> Tensor:
-        edge = saved.edge if saved.output_nr is None else (self, saved.output_nr)
-        if saved.version[0] != saved.expected:
-            raise_changed(self, saved.array, edge, saved.version[0], saved.expected)
-        return restore(saved.array, edge)  # type: ignore[return-value]
+        return tuple(self.values(graph=True)) if self._recorded else self._to_save
 
     def backward(self, grads: list[Any], wanted: Callable[[Edge], bool], graph: bool) -> list[Any]:
-        if self._saved is None:
+        if self.saved is None:
             raise RuntimeError(tape.FREED)
         given = [g if g is None or graph else Tensor(g) for g in grads]
         if self._materialize:
@@ -253,9 +249,6 @@ class FunctionNode(FunctionCtx, Node):
                 result.append(g if g is None or graph else g.array)
         return result
 
-    def release(self) -> None:
-        self._saved = None
-
 
 class _Twice(Node):
     """Stands in for the history of a gradient that must not be differentiated."""
@@ -271,10 +264,10 @@ def once_differentiable(function: Callable[..., Any]) -> Callable[..., Any]:
 
     @functools.wraps(function)
     def wrapper(ctx: Any, *args: Any) -> Any:
-        with tape.no_grad():
+        with modes.no_grad():
             outputs = function(ctx, *args)
         sources = [a for a in args if isinstance(a, Variable) and a.needs_grad]
-        if not sources or not tape.is_grad_enabled():
+        if not sources or not modes.is_grad_enabled():
             return outputs
         edges = tuple(map(tape.edge_of, sources))
         many: Sequence[Any] = outputs if isinstance(outputs, tuple) else (outputs,)
@@ -288,4 +281,4 @@ def _differentiable_once(out: Any, edges: tuple[Edge, ...]) -> Any:
     if not isinstance(out, Tensor):
         return out
     array = out.array
-    return restore(array, (_Twice(edges, ((array.shape, array.dtype, type(array)),)), 0))
+    return with_history(Tensor(array), (_Twice(edges, ((array.shape, array.dtype, type(array)),)), 0))

@@ -13,7 +13,7 @@ from gradx.device import device as Device
 from gradx.methods.history import HistoryMethods
 from gradx.ops import transfer
 from gradx.placement import resolve
-from gradx.tape import Variable
+from gradx.variables import Variable
 
 if TYPE_CHECKING:
     from typing import Self

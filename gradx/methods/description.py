@@ -8,7 +8,7 @@ from gradx import dtypes
 from gradx.backends import backend_of
 from gradx.device import device
 from gradx.size import Size
-from gradx.tape import Variable
+from gradx.variables import Variable
 
 
 class DescriptionMethods(Variable):

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import weakref
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from gradx import differentiate, tape
+from gradx import differentiate, modes, variables
+from gradx.hooks import Hooks, RemovableHandle, register
 from gradx.methods.description import DescriptionMethods
-from gradx.tape import Node, Variable
+from gradx.tape import Node
+from gradx.variables import Variable
 
 if TYPE_CHECKING:
     from typing import Self
@@ -21,7 +24,7 @@ class HistoryMethods(DescriptionMethods):
     @property
     def requires_grad(self) -> bool:
         """Whether operations on this tensor are recorded. May be set on leaves."""
-        tape.refresh(self)
+        variables.refresh(self)
         return self.needs_grad
 
     @requires_grad.setter
@@ -48,13 +51,15 @@ class HistoryMethods(DescriptionMethods):
                 "you can only change requires_grad flags of leaf variables. If you want to use a computed variable in a "
                 "subgraph that doesn't require differentiation use var_no_grad = var.detach()."
             )
+        if requires_grad and self.version is None and not modes.is_inference_mode_enabled():
+            raise RuntimeError("Setting requires_grad=True on inference tensor outside InferenceMode is not allowed.")
         self.needs_grad = bool(requires_grad)
         return self
 
     @property
     def grad_fn(self) -> Node | None:
         """The node that recorded how this tensor was computed; None for leaves."""
-        tape.refresh(self)
+        variables.refresh(self)
         return self.node
 
     @property
@@ -106,6 +111,46 @@ class HistoryMethods(DescriptionMethods):
         tensor: Any = self
         differentiate.backward(tensor, gradient, retain_graph, create_graph, inputs=inputs)
 
+    def register_hook(self, hook: Callable[[Any], Any]) -> RemovableHandle:
+        """Call `hook` with this tensor's gradient whenever one has been computed; what it returns, if not None, replaces it.
+
+        Returns:
+            A handle whose `remove()` takes the hook back.
+
+        Raises:
+            RuntimeError: the tensor does not require grad.
+
+        >>> import gradx
+        >>> x = gradx.tensor(3.0, requires_grad=True)
+        >>> handle = x.register_hook(lambda g: 10 * g)
+        >>> (x * x).backward()
+        >>> x.grad
+        tensor(60.)
+        """
+        if not self.requires_grad:
+            raise RuntimeError("cannot register a hook on a tensor that doesn't require gradient")
+        return register(self._hooks().tensor.setdefault(self.output_nr, {}), hook)
+
+    def register_post_accumulate_grad_hook(self, hook: Callable[[Any], None]) -> RemovableHandle:
+        """Call `hook` with this leaf whenever its ``.grad`` has been added to.
+
+        Raises:
+            RuntimeError: the tensor does not require grad, or is no leaf.
+        """
+        if not self.requires_grad:
+            raise RuntimeError("cannot register a hook on a tensor that doesn't require gradient")
+        if self.node is not None:
+            raise RuntimeError("post accumulate grad hooks cannot be registered on non-leaf tensors")
+        return register(self._hooks().accumulated, hook)
+
+    def _hooks(self) -> Hooks:
+        """The hooks of the node whose output this is; of a leaf, its own."""
+        if self.node is not None:
+            return self.node.hooks_to_write()
+        if self.hooks is None:
+            self.hooks = Hooks()
+        return self.hooks
+
     def retain_grad(self) -> None:
         """Keep this tensor's gradient in ``.grad`` too, though it is no leaf.
 
@@ -115,15 +160,13 @@ class HistoryMethods(DescriptionMethods):
         if not self.requires_grad:
             raise RuntimeError("can't retain_grad on Tensor that has requires_grad=False")
         if self.node is not None:
-            if self.node.retained is None:
-                self.node.retained = {}
-            self.node.retained[self.output_nr] = weakref.ref(self)
+            self._hooks().retained[self.output_nr] = weakref.ref(self)
 
     @property
     def retains_grad(self) -> bool:
         """Whether `retain_grad` was called on this tensor, which is no leaf."""
-        kept = self.node.retained if self.node is not None else None
-        reference = kept.get(self.output_nr) if kept else None
+        hooks = self.node.hooks if self.node is not None else None
+        reference = hooks.retained.get(self.output_nr) if hooks else None
         return reference is not None and reference() is self
 
     def detach(self) -> Self:
@@ -137,4 +180,26 @@ class HistoryMethods(DescriptionMethods):
 
     @property
     def _version(self) -> int:
+        if self.version is None:
+            raise RuntimeError("Inference tensors do not track version counter.")
         return self.version[0]
+
+    def is_inference(self) -> bool:
+        """Whether the tensor was made in `inference_mode`."""
+        return self.version is None
+
+    def detach_(self) -> Self:
+        """Forget, in place, what this tensor was computed from.
+
+        Raises:
+            RuntimeError: it is a view.
+        """
+        if self._view is not None:
+            raise RuntimeError(
+                "Can't detach views in-place. Use detach() instead. If you are using DistributedDataParallel (DDP) for "
+                "training, and gradient_as_bucket_view is set as True, gradients are views of DDP buckets, and hence "
+                "detach_() cannot be called on these gradients. To fix this error, please refer to the Optimizer.zero_grad() "
+                "function in torch/optim/optimizer.py as a solution."
+            )
+        self.node, self.output_nr, self.needs_grad = None, 0, False
+        return self

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from gradx import tape
+from gradx import variables
 from gradx.backends import backend_of
 from gradx.inplace import check_writable, overwrite
 from gradx.ops import activation, compare, constant, elementwise, index, select, shape, transfer
-from gradx.tape import Variable
+from gradx.variables import Variable
 
 if TYPE_CHECKING:
     from typing import Self
@@ -103,7 +103,7 @@ def _like(value: Any, like: Variable) -> Variable:
     """Data that are no tensor, as a tensor in the dtype of `like` and on its device."""
     backend = backend_of(like.array)
     with backend.at(like.array):
-        return tape.tensor_type(backend.xp.asarray(value, dtype=like.array.dtype))
+        return variables.tensor_type(backend.xp.asarray(value, dtype=like.array.dtype))
 
 
 def _slimmed(value: Variable) -> Any:

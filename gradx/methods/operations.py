@@ -19,7 +19,7 @@ from gradx.ops import (
     statistics,
     transfer,
 )
-from gradx.tape import Variable
+from gradx.variables import Variable
 
 if TYPE_CHECKING:
     from gradx.tensor import Tensor

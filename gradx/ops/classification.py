@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from gradx.backends import backend_of
+from gradx.modes import is_grad_enabled
 from gradx.op import op, renamed
 from gradx.ops.compare import ne
 from gradx.ops.constant import ones_like
@@ -14,7 +15,6 @@ from gradx.ops.select import where
 from gradx.ops.shape import reshape, unsqueeze
 from gradx.ops.softmax import log_softmax
 from gradx.samples import S, T, samples
-from gradx.tape import is_grad_enabled
 
 if TYPE_CHECKING:
     from gradx.tensor import Tensor, TensorMask

@@ -11,7 +11,7 @@ from gradx.op import op, renamed
 from gradx.ops.dims import wrap
 from gradx.ops.transfer import cast
 from gradx.samples import S, T, samples
-from gradx.tape import Variable
+from gradx.variables import Variable
 
 if TYPE_CHECKING:
     from gradx.tensor import Tensor, TensorMask

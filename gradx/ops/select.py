@@ -9,7 +9,7 @@ from gradx.op import op
 from gradx.ops.compare import eq, ge, gt, le, logical_and, logical_or, lt
 from gradx.ops.transfer import cast
 from gradx.samples import TENSORS, Mask, S, T, samples
-from gradx.tape import Variable
+from gradx.variables import Variable
 
 if TYPE_CHECKING:
     from gradx.tensor import Operand, Tensor, TensorMask

@@ -1,0 +1,5 @@
+"""torch.utils' face."""
+
+from gradx.utils import checkpoint
+
+__all__ = ["checkpoint"]

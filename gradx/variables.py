@@ -1,0 +1,111 @@
+"""A tensor's state: its array, its version, its place on the tape, and whether it is a view of another.
+
+Tensors over the same memory share one version, counted up by every in-place change: so a saved tensor is known to have
+changed, and a view knows that its history is no longer what it was.
+"""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from gradx.backends import Array
+from gradx.modes import mode
+
+if TYPE_CHECKING:
+    from gradx.hooks import Hooks
+    from gradx.tape import AccumulateGrad, Node
+
+
+Steps = tuple[tuple[Callable[..., Any], tuple[Any, ...]], ...]  # operations, each with its parameters
+
+
+class View(NamedTuple):
+    """How a tensor shares another's memory, so that an in-place change of either reaches the other's history."""
+
+    base: Variable
+    steps: Steps  # how the view is taken, of any array or tensor shaped like the base
+    seen: list[int]  # the version of the shared memory for which the view's node holds
+    unrecorded: bool  # whether it was taken under no_grad
+    output: str | None  # "Output 1 of Split" if it is one of several views from one call
+
+    def require_writable(self, happened: str) -> None:
+        """Raise torch's error for views that must not change while operations are recorded."""
+        if self.unrecorded:
+            happened = f"A view was created in no_grad mode and {happened} with grad mode enabled."
+        elif self.output:
+            happened = f"{self.output} is a view and {happened}."
+        else:
+            return
+        raise RuntimeError(f"{happened} {_SEVERAL_VIEWS if self.output else _UNRECORDED_VIEW}")
+
+
+_UNRECORDED_VIEW = (
+    "Given that this use case is ambiguous and error-prone, it is forbidden. You can clarify your code by moving both the "
+    "view and the inplace either both inside the no_grad block (if you don't want the inplace to be tracked) or both "
+    "outside (if you want the inplace to be tracked)."
+)
+_SEVERAL_VIEWS = (
+    "This view is the output of a function that returns multiple views. Such functions do not allow the output views to "
+    "be modified inplace. You should replace the inplace operation by an out-of-place one."
+)
+
+
+class Variable:
+    """An array and its place on the tape. This is all of a tensor's state; `gradx.Tensor` adds what it can do."""
+
+    __slots__ = (
+        "__weakref__",
+        "_accumulator",
+        "_grad",
+        "_view",
+        "array",
+        "hooks",
+        "needs_grad",
+        "node",
+        "output_nr",
+        "version",
+    )
+
+    array: Array
+    node: Node | None
+    hooks: Hooks | None  # a leaf's; others' are their node's
+    version: list[int] | None
+    _view: View | None
+    _grad: Variable | None
+    _accumulator: weakref.ref[AccumulateGrad] | None
+
+    def __init__(self, array: Array, needs_grad: bool = False, version: list[int] | None = None) -> None:
+        self.array = array
+        self.needs_grad = needs_grad
+        self.node = None
+        self.output_nr = 0
+        self.hooks = None
+        # A cell, shared by all tensors over the same memory; none is kept for what is made in inference mode.
+        self.version = version if version is not None else None if mode.inference else [0]
+        self._view = None
+        self._grad = None
+        self._accumulator = None
+
+
+def replay(steps: Steps, x: Any) -> Any:
+    """The view that `steps` take, of `x`."""
+    for operation, params in steps:
+        x = operation(x, *params)
+    return x
+
+
+tensor_type: type[Variable] = Variable  # `gradx.tensor` puts its class here: ops make tensors without importing it
+
+
+def refresh(variable: Variable) -> None:
+    """Give a view the history that its base has now, if the memory they share has changed since."""
+    view = variable._view
+    if view is None or variable.version is None or view.seen[0] == variable.version[0] or not mode.grad:
+        return
+    if view.base.needs_grad:
+        view.require_writable("its base or another view of its base has been modified inplace")
+        again = replay(view.steps, view.base)
+        variable.node, variable.output_nr, variable.needs_grad = again.node, again.output_nr, True
+    view.seen[0] = variable.version[0]
