@@ -150,6 +150,8 @@ class _Walk:
         hooks = node.hooks
         if hooks is not None and hooks.before:
             grads = hooks.entering(grads, self.graph)
+            if all(g is None for g in grads):
+                return
         run = self._watched if anomaly.state.enabled else self._run
         results = run(node, grads)
         if hooks is not None and hooks.after:

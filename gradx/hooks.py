@@ -133,11 +133,11 @@ def _checked(hook: Hook, answer: Any, given: Variable | None) -> Any:
         raise TypeError(f"expected Variable, but hook returned '{type(answer).__name__}'")
     if given is None:
         raise RuntimeError("can't replace a None gradient with a non-None value")
-    if answer.array.shape != given.array.shape:
-        raise RuntimeError(f"hook '{_name(hook)}' has changed the size of value")
     if answer.array.dtype != given.array.dtype or type(answer.array) is not type(given.array):
         was, got = (f"gradx.{of_numpy(t.array.dtype).title}Tensor" for t in (given, answer))
         raise RuntimeError(f"hook '{_name(hook)}' has changed the type of value (was {was} got {got})")
+    if answer.array.shape != given.array.shape:
+        raise RuntimeError(f"hook '{_name(hook)}' has changed the size of value")
     return answer
 
 

@@ -116,7 +116,7 @@ def unpacked(value: Any) -> Any:
         tensor = value.unpack(value.value)
     if not isinstance(tensor, Variable):
         raise TypeError(
-            f"Output of saved tensor unpack_hook expected to be a Tensor but got result of type {type(tensor)}"
+            f"Output of saved tensor unpack_hook expected to be a Tensor but got result of type {type(tensor).__name__}"
         )
     return tensor.array
 
@@ -144,5 +144,8 @@ class SavedTensor:
         if self._node.saved is None:
             raise RuntimeError(tape.FREED)
         if isinstance(self._node.saved[self._place], Packed):
-            raise RuntimeError("Setting hooks on a saved tensor with hooks is not allowed")
+            raise RuntimeError(
+                "Calling register_hooks on a saved tensor whose hooks have already been set. Hint: only one pair of hooks is "
+                "allowed at a time."
+            )
         self._node.pack(self._place, pack_hook, unpack_hook)

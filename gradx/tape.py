@@ -121,7 +121,7 @@ class Node:
         return self.notes
 
     def __repr__(self) -> str:
-        return f"<{self.name()} object at {id(self):#x}>"
+        return f"<{type(self).__name__} object at {id(self):#x}>"
 
 
 class AccumulateGrad(Node):
@@ -133,6 +133,9 @@ class AccumulateGrad(Node):
         self.variable = variable
         array = variable.array
         super().__init__((), ((array.shape, array.dtype, type(array)),))
+
+    def name(self) -> str:
+        return "gradx::autograd::AccumulateGrad"
 
     @property
     def hooks(self) -> Hooks | None:

@@ -9,6 +9,8 @@ import pytest
 import gradx
 from gradx.backends.cuda_status import diagnose
 
+pytest.register_assert_rewrite("twin", "calls")
+
 DEVICES = ["cpu", pytest.param("cuda", marks=pytest.mark.cuda)]
 
 
