@@ -134,9 +134,8 @@ def grad(
     if not allow_unused and None in [g if g is None else 0 for g in found]:
         position = [g is None for g in found].index(True)
         raise RuntimeError(
-            "One of the differentiated Tensors appears to not have been used in the graph. Set allow_unused=True if this is "
-            f"the desired behavior. It is input {position}: the outputs do not depend on it, or were computed before it "
-            "required grad."
+            f"The differentiated Tensor at index {position} appears to not have been used in the graph. Set allow_unused=True "
+            "if this is the desired behavior. The outputs do not depend on it, or were computed before it required grad."
         )
     return tuple(found)  # type: ignore[arg-type]
 

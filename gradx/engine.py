@@ -156,10 +156,15 @@ class _Walk:
         results = run(node, grads)
         if hooks is not None and hooks.after:
             results = hooks.leaving(results, grads, self.graph)
-        for edge, value in zip(node.edges, results, strict=True):
+        for i, (edge, value) in enumerate(zip(node.edges, results, strict=True)):
             if edge is not None and value is not None and self.wanted(edge):
                 fresh = not self.graph and value is not grads[0] and backend_of(value).owns_memory(value)
-                self.deposit(edge, value, fresh and (hooks is None or not hooks.after))
+                try:
+                    self.deposit(edge, value, fresh and (hooks is None or not hooks.after))
+                except _Misfit as misfit:
+                    raise RuntimeError(
+                        f"Function {node.name()} returned an invalid gradient at index {i} - {misfit}"
+                    ) from None
         if not self.keep:
             node.release()
 
@@ -247,22 +252,24 @@ def _fit(value: Any, node: Node, output_nr: int) -> Any:
     shape, dtype, array_type = node.outputs[output_nr]
     if isinstance(value, Variable):
         if value.array.shape != shape:
-            value = sum_to(value, _checked(value.array.shape, shape, node))  # type: ignore[arg-type]
+            value = sum_to(value, _checked(value.array.shape, shape))  # type: ignore[arg-type]
         return cast(value, dtype) if value.array.dtype != dtype else value
     if value.shape != shape:
-        value = sum_to(value, _checked(value.shape, shape, node))
+        value = sum_to(value, _checked(value.shape, shape))
     if value.dtype != dtype:
         value = cast(value, dtype)
     return value if type(value) is array_type else backend_of(value).xp.asarray(value)
 
 
-def _checked(given: tuple[int, ...], shape: tuple[int, ...], node: Node) -> tuple[int, ...]:
+class _Misfit(Exception):
+    """A gradient has a shape that cannot be summed to the one it should have."""
+
+
+def _checked(given: tuple[int, ...], shape: tuple[int, ...]) -> tuple[int, ...]:
     """`shape`, if a gradient of shape `given` can be summed to it."""
     lead = len(given) - len(shape)
     if lead < 0 or any(n not in (1, m) for n, m in zip(shape, given[lead:], strict=True)):
-        raise RuntimeError(
-            f"{node.name()} received an invalid gradient - got {list(given)} but expected shape compatible with {list(shape)}"
-        )
+        raise _Misfit(f"got {list(given)} but expected shape compatible with {list(shape)}")
     return shape
 
 

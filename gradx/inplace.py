@@ -133,3 +133,5 @@ def take_history(variable: Variable, result: Variable) -> None:
         tape.attach(view.base, CopySlices(view.base, result, view.steps))
         view.seen[0] = -1
         variables.refresh(variable)
+    if variable.version is not None and variable.node is not None:
+        variable.version[1:] = [tape.output_name(variable.node, variable.output_nr)]

@@ -21,7 +21,7 @@ class Packed(NamedTuple):
     unpack: Callable[[Any], Any]
 
 
-UNCHECKED = [0]  # the version of what nobody watches
+UNCHECKED: list[Any] = [0]  # the version of what nobody watches
 
 
 class SavingNode(Node):
@@ -35,7 +35,7 @@ class SavingNode(Node):
     __slots__ = ("saved", "versions")
 
     saved: list[Any] | None
-    versions: list[tuple[int, list[int], int]]
+    versions: list[tuple[int, list[Any], int]]
 
     def origin_of(self, place: int) -> Edge | None:
         """Where the gradient of a saved array goes."""
@@ -99,12 +99,15 @@ class SavingNode(Node):
     def _raise_changed(self, place: int, version: int, expected: int) -> NoReturn:
         assert self.saved is not None
         array, edge = self.saved[place], self.origin_of(place)
-        origin = f", which is output {edge[1]} of {edge[0].name()}," if edge else ""
+        cell = next(v for p, v, _ in self.versions if p == place)
+        maker = cell[1] if len(cell) > 1 else tape.output_name(*edge) if edge else ""
+        origin = f", which is {maker}," if maker else ""
         raise RuntimeError(
             "one of the variables needed for gradient computation has been modified by an inplace operation: "
             f"[gradx.{dtypes.of_numpy(array.dtype).title}Tensor {list(array.shape)}]{origin} is at version {version}; "
             f"expected version {expected} instead. {self.name()} saved it when it was recorded: clone() it before changing "
-            "it in place, or use the out-of-place operation. gradx.autograd.detect_anomaly() shows where that was."
+            "it in place, or use the out-of-place operation. Hint: enable anomaly detection to see which line that was, with "
+            "gradx.autograd.set_detect_anomaly(True, check_nan=False)."
         )
 
 

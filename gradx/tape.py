@@ -7,6 +7,7 @@ made: there are no reference cycles, and a graph is freed by reference counting 
 from __future__ import annotations
 
 import itertools
+import re
 import threading
 import weakref
 from collections.abc import Callable
@@ -122,6 +123,11 @@ class Node:
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} object at {id(self):#x}>"
+
+
+def output_name(node: Node, output_nr: int) -> str:
+    """An output of a node, as torch's messages call it: ``output 0 of Mul``."""
+    return f"output {output_nr} of {re.sub(r'Backward[0-9]*$', '', node.name())}"
 
 
 class AccumulateGrad(Node):

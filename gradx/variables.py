@@ -71,12 +71,12 @@ class Variable:
     array: Array
     node: Node | None
     hooks: Hooks | None  # a leaf's; others' are their node's
-    version: list[int] | None
+    version: list[Any] | None  # the number of changes, and which operation made the last of them, if recorded
     _view: View | None
     _grad: Variable | None
     _accumulator: weakref.ref[AccumulateGrad] | None
 
-    def __init__(self, array: Array, needs_grad: bool = False, version: list[int] | None = None) -> None:
+    def __init__(self, array: Array, needs_grad: bool = False, version: list[Any] | None = None) -> None:
         self.array = array
         self.needs_grad = needs_grad
         self.node = None

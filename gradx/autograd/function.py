@@ -10,6 +10,8 @@ import functools
 from collections.abc import Callable, Sequence
 from typing import Any, ClassVar
 
+import numpy as np
+
 from gradx import inplace, modes, tape
 from gradx.backends import backend_of
 from gradx.ops.transfer import alias
@@ -39,10 +41,10 @@ class FunctionCtx:
         Raises:
             TypeError: an argument is neither a tensor nor None.
         """
-        for t in tensors:
+        for i, t in enumerate(tensors):
             if t is not None and not isinstance(t, Tensor):
                 raise TypeError(
-                    f"save_for_backward can only save variables, but argument is of type {type(t).__name__}. Keep it "
+                    f"save_for_backward can only save variables, but argument {i} is of type {type(t).__name__}. Keep it "
                     "as an attribute of the context."
                 )
         self._to_save = tensors
@@ -137,6 +139,9 @@ class Function:
         return outputs if isinstance(output, tuple) else outputs[0]
 
 
+NOTHING: Metadata = ((), np.dtype(object), type(None))  # of an output that is no tensor
+
+
 class FunctionNode(FunctionCtx, SavingNode):
     """A call of a `Function`: the context of its `forward` and its `backward`."""
 
@@ -155,6 +160,11 @@ class FunctionNode(FunctionCtx, SavingNode):
         """The outputs with this node as their history."""
         inputs = [a for a in args if isinstance(a, Tensor)]
         for t in self._dirty:
+            if t.needs_grad and t.is_leaf:
+                raise RuntimeError(
+                    "a leaf Variable that requires grad has been used in an in-place operation. Its gradient would belong to "
+                    "elements that are gone: give the Function a clone()."
+                )
             inplace.check_writable(t)
         self.edges = tuple(tape.edge_of(t) if t.requires_grad else None for t in inputs)
         self.sequence = tape.next_sequence()  # later than anything that forward may have recorded
@@ -170,6 +180,7 @@ class FunctionNode(FunctionCtx, SavingNode):
     def _output(self, out: Any, inputs: list[Tensor], metadata: list[Metadata]) -> Any:
         """What `apply` returns for an output of `forward`."""
         if not isinstance(out, Tensor):
+            metadata.append(NOTHING)
             return out
         array, number = out.array, len(metadata)
         metadata.append((array.shape, array.dtype, type(array)))
@@ -223,7 +234,9 @@ class FunctionNode(FunctionCtx, SavingNode):
         found = rule(self, *given)
         return self._checked(found if isinstance(found, tuple) else (found,), graph)
 
-    def _zeros(self, i: int, like: Any) -> Tensor:
+    def _zeros(self, i: int, like: Any) -> Tensor | None:
+        if self.outputs[i] is NOTHING:
+            return None
         shape, dtype, _ = self.outputs[i]
         backend = backend_of(like)
         return Tensor(backend.full(shape, 0, dtype, backend.device_of(like)))
@@ -240,11 +253,11 @@ class FunctionNode(FunctionCtx, SavingNode):
         for i, (g, is_tensor) in enumerate(zip(found, self._is_tensor, strict=False)):
             if not is_tensor and g is not None:
                 raise RuntimeError(
-                    f"function {self.name()} returned a gradient different from None at position {i + 1}, but the "
+                    f"function {self.name()} returned a gradient different than None at position {i + 1}, but the "
                     "corresponding forward input was not a Variable"
                 )
             if is_tensor and g is not None and not isinstance(g, Tensor):
-                raise TypeError(f"expected Variable or None (got {type(g).__name__})")
+                raise RuntimeError(f"expected Variable or None (got {type(g).__name__})")
             if is_tensor:
                 result.append(g if g is None or graph else g.array)
         return result

@@ -182,7 +182,7 @@ class HistoryMethods(DescriptionMethods):
     def _version(self) -> int:
         if self.version is None:
             raise RuntimeError("Inference tensors do not track version counter.")
-        return self.version[0]
+        return int(self.version[0])
 
     def is_inference(self) -> bool:
         """Whether the tensor was made in `inference_mode`."""
