@@ -46,10 +46,12 @@ def vjp(
     """
     point = _fresh(_group(inputs, "inputs", "vjp"), create_graph)
     outputs = _evaluate("vjp", func, point, strict)
-    vectors = _vectors("vjp", v, outputs, "function returns", create_graph)
+    vectors = _vectors("vjp", v, outputs, create_graph)
     found = _gradients(outputs.tensors, point.tensors, vectors, create_graph=create_graph)
-    product = _filled(found, point.tensors, _UNUSED, strict, _CONSTANT_JACOBIAN if create_graph else None)
-    return outputs.form(_finished(outputs.tensors, create_graph)), point.form(_finished(product, create_graph))
+    product = _filled(found, point.tensors, _UNUSED if strict else None)
+    if strict and create_graph:
+        _require_history(product, _CONSTANT_JACOBIAN)
+    return _result(outputs, outputs.tensors, create_graph), _result(point, product, create_graph)
 
 
 @enable_grad()
@@ -62,7 +64,8 @@ def jvp(
 ) -> tuple[Tensors, Tensors]:
     """The outputs of `func`, and the product of its Jacobian with `v`, shaped like `inputs`: in the shapes of the outputs.
 
-    The vector-Jacobian product u J is linear in u, so its own vjp, with respect to u, is J v.
+    The vector-Jacobian product u J is linear in u, so its own vjp, with respect to u, is J v (J. Townsend, A new trick
+    for calculating Jacobian vector products, 2017).
 
     >>> import gradx
     >>> x = gradx.tensor([1.0, 2.0])
@@ -70,15 +73,17 @@ def jvp(
     (tensor(5.), tensor(42.))
     """
     point = _fresh(_group(inputs, "inputs", "jvp"), create_graph)
-    vectors = _vectors("jvp", v, point, "input", create_graph)
+    vectors = _vectors("jvp", v, point, create_graph)
     outputs = _evaluate("jvp", func, point, strict)
     cotangents = tuple(zeros_like(out, requires_grad=True) for out in outputs.tensors)
     products = _gradients(outputs.tensors, point.tensors, cotangents, create_graph=True)
     if strict:
         _require_history(products, _CONSTANT_GRADIENT)
     found = _gradients(products, cotangents, vectors, create_graph=create_graph)
-    product = _filled(found, outputs.tensors, _UNUSED_COTANGENT, strict, _CONSTANT_JACOBIAN if create_graph else None)
-    return outputs.form(_finished(outputs.tensors, create_graph)), outputs.form(_finished(product, create_graph))
+    product = _filled(found, outputs.tensors, _UNUSED_COTANGENT if strict else None)
+    if strict and create_graph:
+        _require_history(product, _CONSTANT_JACOBIAN)
+    return _result(outputs, outputs.tensors, create_graph), _result(outputs, product, create_graph)
 
 
 @enable_grad()
@@ -107,7 +112,7 @@ def jacobian(
     tensor([[2., 0.],
             [6., 6.]])
     """
-    _require_reverse(strategy, "strategy", _FORWARD_HINT)
+    _require_reverse(strategy, "strategy")
     point = _fresh(_group(inputs, "inputs", "jacobian"), create_graph)
     outputs = _evaluate("jacobian", func, point, strict)
     if vectorize and strict:
@@ -116,10 +121,10 @@ def jacobian(
             "either set `strict=False` or `vectorize=False`."
         )
     blocks = [
-        _rows(out, point.tensors, f"Output {i} of {_UNUSED_BY}", strict, create_graph)
+        _block(out, point.tensors, f"Output {i} of {_UNUSED_BY}", strict, create_graph)
         for i, out in enumerate(outputs.tensors)
     ]
-    return outputs.form(tuple(point.form(_finished(row, create_graph)) for row in blocks))
+    return outputs.form(tuple(_result(point, block, create_graph) for block in blocks))  # type: ignore[no-any-return]
 
 
 def hessian(
@@ -156,7 +161,7 @@ def hessian(
         return found
 
     rows: Any = jacobian(gradient, point.tensors, create_graph, strict, vectorize)
-    return point.form(tuple(map(point.form, rows)))
+    return point.form(tuple(map(point.form, rows)))  # type: ignore[no-any-return]
 
 
 @enable_grad()
@@ -167,7 +172,7 @@ def vhp(
     create_graph: bool = False,
     strict: bool = False,
 ) -> tuple[Tensor, Tensors]:
-    """The output of `func`, and the product of `v` with its Hessian; both in the shapes of `inputs`.
+    """The output of `func`, and the product of `v` with its Hessian, in the shapes of `inputs`.
 
     >>> import gradx
     >>> x = gradx.tensor([1.0, 2.0])
@@ -175,11 +180,13 @@ def vhp(
     (tensor(9.), tensor([  6., 120.]))
     """
     point = _fresh(_group(inputs, "inputs", "vhp"), create_graph)
-    vectors = _vectors("vhp", v, point, "input", create_graph)
+    vectors = _vectors("vhp", v, point, create_graph)
     output, first = _differentiate_scalar("vhp", func, point, strict)
     found = _gradients(first, point.tensors, vectors, create_graph=create_graph)
-    product = _filled(found, point.tensors, _UNUSED_BY_JACOBIAN, strict, _CONSTANT_HESSIAN if create_graph else None)
-    return _finished((output,), create_graph)[0], point.form(_finished(product, create_graph))
+    product = _filled(found, point.tensors, _UNUSED_BY_JACOBIAN if strict else None)
+    if strict and create_graph:
+        _require_history(product, _CONSTANT_HESSIAN)
+    return output if create_graph else output.detach(), _result(point, product, create_graph)
 
 
 @enable_grad()
@@ -190,9 +197,9 @@ def hvp(
     create_graph: bool = False,
     strict: bool = False,
 ) -> tuple[Tensor, Tensors]:
-    """The output of `func`, and the product of its Hessian with `v`; both in the shapes of `inputs`.
+    """The output of `func`, and the product of its Hessian with `v`, in the shapes of `inputs`.
 
-    It is the `jvp` of the gradient. Where second derivatives are continuous the Hessian is symmetric, and `vhp` gives the
+    This is the `jvp` of the gradient. Where second derivatives are continuous the Hessian is symmetric, and `vhp` gives the
     same with one walk less.
 
     >>> import gradx
@@ -201,13 +208,15 @@ def hvp(
     (tensor(9.), tensor([  6., 120.]))
     """
     point = _fresh(_group(inputs, "inputs", "hvp"), create_graph)
-    vectors = _vectors("hvp", v, point, "input", create_graph)
+    vectors = _vectors("hvp", v, point, create_graph)
     output, first = _differentiate_scalar("hvp", func, point, strict)
     cotangents = tuple(zeros_like(x, requires_grad=True) for x in point.tensors)
     products = _gradients(first, point.tensors, cotangents, create_graph=True)
     found = _gradients(products, cotangents, vectors, create_graph=create_graph)
-    product = _filled(found, point.tensors, _UNUSED_BY_HESSIAN, strict, _CONSTANT_HESSIAN if create_graph else None)
-    return _finished((output,), create_graph)[0], point.form(_finished(product, create_graph))
+    product = _filled(found, point.tensors, _UNUSED_BY_HESSIAN if strict else None)
+    if strict and create_graph:
+        _require_history(product, _CONSTANT_HESSIAN)
+    return output if create_graph else output.detach(), _result(point, product, create_graph)
 
 
 # ---- tensors and tuples of them --------------------------------------------------------------------------------------
@@ -244,15 +253,15 @@ def _fresh(given: _Group, create_graph: bool, requires_grad: bool = True) -> _Gr
     return given._replace(tensors=tuple(new))
 
 
-def _vectors(name: str, v: Any, like: _Group, where: str, create_graph: bool) -> tuple[Tensor, ...] | None:
+def _vectors(name: str, v: Any, like: _Group, create_graph: bool) -> tuple[Tensor, ...] | None:
     """`v` as a tuple that fits the tensors of `like`; None for the 1 of a single element."""
     if v is None:
         if len(like.tensors) == 1 and like.tensors[0].numel() == 1:
             return None
         subject = "user-provided function returns" if name == "vjp" else "input to the user-provided function is"
         raise RuntimeError(
-            f"The vector v can only be None if the {subject} a single Tensor with a single element. Pass a v of the shape of "
-            f"the {where}."
+            f"The vector v can only be None if the {subject} a single Tensor with a single element. Pass a v of shape "
+            f"{like.form(tuple(t.shape for t in like.tensors))}."
         )
     vectors = _fresh(_group(v, "v", name), create_graph, requires_grad=False).tensors
     if len(vectors) != len(like.tensors):
@@ -266,8 +275,8 @@ def _vectors(name: str, v: Any, like: _Group, where: str, create_graph: bool) ->
     return vectors
 
 
-def _finished(results: tuple[Tensor, ...], create_graph: bool) -> tuple[Tensor, ...]:
-    return results if create_graph else tuple(t.detach() for t in results)
+def _result(group: _Group, results: tuple[Tensor, ...], create_graph: bool) -> Any:
+    return group.form(results if create_graph else tuple(t.detach() for t in results))
 
 
 # ---- evaluating and differentiating ----------------------------------------------------------------------------------
@@ -309,7 +318,7 @@ def _gradients(
     retain_graph: bool | None = None,
 ) -> tuple[Tensor | None, ...]:
     """`grad` of those outputs that have a history; None for inputs that they do not depend on."""
-    pairs = zip(outputs, vectors or [None] * len(outputs), strict=True)
+    pairs = zip(outputs, (None,) * len(outputs) if vectors is None else vectors, strict=True)
     kept = [(out, vector) for out, vector in pairs if out is not None and out.requires_grad]
     if not kept:
         return (None,) * len(inputs)
@@ -317,60 +326,49 @@ def _gradients(
     return grad(roots, inputs, starts, retain_graph, create_graph, allow_unused=True)
 
 
-def _rows(
+def _block(
     output: Tensor, inputs: tuple[Tensor, ...], unused: str, strict: bool, create_graph: bool
 ) -> tuple[Tensor, ...]:
     """The Jacobian of one output with respect to each input."""
     flat = output.reshape(-1)
-    constant = _CONSTANT_JACOBIAN if create_graph else None
     rows = []
     for i in range(flat.numel()):
         found = _gradients((flat[i],), inputs, create_graph=create_graph, retain_graph=True)
-        rows.append(_filled(found, inputs, unused, strict, constant))
+        row = _filled(found, inputs, unused if strict else None)
+        if strict and create_graph:
+            _require_history(row, _CONSTANT_JACOBIAN)
+        rows.append(row)
     return tuple(stack([row[j] for row in rows]).reshape(output.shape + x.shape) for j, x in enumerate(inputs))
 
 
-def _filled(
-    found: tuple[Tensor | None, ...],
-    like: tuple[Tensor, ...],
-    unused: str = "",
-    strict: bool = False,
-    constant: str | None = None,
-) -> tuple[Tensor, ...]:
-    """Zeros for those that are None, or, if `strict`, the error `unused`, and `constant` for those without history."""
-    if strict:
-        for i, t in enumerate(found):
-            if t is None:
-                raise RuntimeError(unused.format(i))
-            if constant and not t.requires_grad:
-                raise RuntimeError(constant.format(i))
+def _filled(found: Sequence[Tensor | None], like: Sequence[Tensor], unused: str | None = None) -> tuple[Tensor, ...]:
+    """Zeros for those that are None; or, if there is one, the error `unused`."""
+    if unused and None in [t if t is None else 0 for t in found]:
+        raise RuntimeError(unused.format([t is None for t in found].index(True)))
     return tuple(zeros_like(x) if t is None else t for t, x in zip(found, like, strict=True))
 
 
 def _require_history(tensors: Sequence[Tensor | None], otherwise: str) -> None:
     for i, t in enumerate(tensors):
-        if t is None:
-            raise RuntimeError(_UNUSED.format(i))
-        if not t.requires_grad:
-            raise RuntimeError(otherwise.format(i))
+        if t is None or not t.requires_grad:
+            raise RuntimeError((_UNUSED if t is None else otherwise).format(i))
 
 
-def _require_reverse(strategy: str, argument: str, hint: str = "") -> None:
+def _require_reverse(strategy: str, argument: str) -> None:
     if strategy == "forward-mode":
         raise NotImplementedError(
-            f'{argument}="forward-mode" is not supported yet: gradx has no forward-mode differentiation. Use "reverse-mode", '
-            "which gives the same numbers."
+            f'{argument}="forward-mode" is not supported: gradx differentiates in reverse mode only. "reverse-mode" gives '
+            "the same numbers."
         )
     if strategy != "reverse-mode":
-        raise AssertionError(f'Expected strategy to be either "forward-mode" or "reverse-mode". {hint}'.rstrip())
+        raise AssertionError(
+            f'Expected strategy to be either "forward-mode" or "reverse-mode". Got {argument}={strategy!r}; gradx supports '
+            '"reverse-mode".'
+        )
 
 
 # ---- torch's words ---------------------------------------------------------------------------------------------------
 
-_FORWARD_HINT = (
-    'Hint: If your function has more outputs than inputs, "forward-mode" tends to be more performant. Otherwise, prefer to '
-    'use "reverse-mode".'
-)
 _NOT_STRICTLY = "This is not allowed in strict mode."
 _UNUSED_BY = f"the user-provided function is independent of input {{}}. {_NOT_STRICTLY}"
 _UNUSED = f"The output of {_UNUSED_BY}"

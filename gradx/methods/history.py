@@ -81,18 +81,21 @@ class HistoryMethods(DescriptionMethods):
                 )
             if value is self:
                 raise RuntimeError("can't assign Variable as its own grad")
+            given, own = value.dtype.title.lower(), self.dtype.title
             if value.dtype is not self.dtype:
                 raise RuntimeError(
-                    f"attempting to assign a gradient with dtype '{value.dtype}' to a tensor with grad_dtype '{self.dtype}'. "
-                    "Convert it with .to(dtype)."
+                    f"attempting to assign a gradient with dtype '{given}' to a tensor with grad_dtype '{own}'. Convert it with "
+                    ".to(dtype)."
                 )
             if value.device != self.device:
                 raise RuntimeError(
-                    f"assigned grad has data located on a different device: {value.device}, while the tensor is on {self.device}"
+                    f"attempting to assign a gradient with device type '{value.device}' to a tensor with device type "
+                    f"'{self.device}'. Move it with .to(device)."
                 )
             if value.shape != self.shape:
                 raise RuntimeError(
-                    f"assigned grad has data of a different size: {list(value.shape)} instead of {list(self.shape)}"
+                    f"attempting to assign a gradient of size '{list(value.shape)}' to a tensor of size '{list(self.shape)}'. "
+                    "Please ensure that the gradient and the tensor are the same size."
                 )
         self._grad = value
 
