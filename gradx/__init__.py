@@ -80,8 +80,8 @@ from gradx.ops.compare import (
     lt,
     ne,
 )
+from gradx.ops.complexes import complex, conj, imag, real, view_as_complex, view_as_real
 from gradx.ops.elementwise import (
-    abs,
     add,
     ceil,
     cos,
@@ -101,7 +101,6 @@ from gradx.ops.elementwise import (
     remainder,
     round,
     rsqrt,
-    sign,
     sin,
     sqrt,
     square,
@@ -112,6 +111,7 @@ from gradx.ops.elementwise import (
 from gradx.ops.extrema import amax, amin, argmax, argmin, max, min
 from gradx.ops.index import gather, index_select, narrow, select
 from gradx.ops.join import cat, chunk, split, stack, unbind
+from gradx.ops.magnitude import abs, angle, polar, sgn, sign
 from gradx.ops.matmul import addmm, bmm, dot, matmul, mm
 from gradx.ops.reduce import all, any, cumsum, mean, prod, sum
 from gradx.ops.select import clamp, masked_fill, maximum, minimum, where
@@ -144,6 +144,7 @@ __all__ = [
     "all",
     "amax",
     "amin",
+    "angle",
     "any",
     "arange",
     "argmax",
@@ -167,10 +168,12 @@ __all__ = [
     "clamp",
     "clip",
     "clone",
+    "complex",
     "complex64",
     "complex128",
     "concat",
     "concatenate",
+    "conj",
     "cos",
     "cuda",
     "cumsum",
@@ -207,6 +210,7 @@ __all__ = [
     "gt",
     "half",
     "iinfo",
+    "imag",
     "index_select",
     "inference_mode",
     "int",
@@ -258,6 +262,7 @@ __all__ = [
     "ones",
     "ones_like",
     "permute",
+    "polar",
     "pow",
     "prod",
     "promote_types",
@@ -267,6 +272,7 @@ __all__ = [
     "randn",
     "randn_like",
     "randperm",
+    "real",
     "reciprocal",
     "relu",
     "remainder",
@@ -281,6 +287,7 @@ __all__ = [
     "set_device_fallback",
     "set_grad_enabled",
     "set_printoptions",
+    "sgn",
     "short",
     "sigmoid",
     "sign",
@@ -307,6 +314,8 @@ __all__ = [
     "unsqueeze",
     "utils",
     "var",
+    "view_as_complex",
+    "view_as_real",
     "where",
     "zeros",
     "zeros_like",

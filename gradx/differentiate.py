@@ -243,6 +243,11 @@ def _initial(roots: tuple[Any, ...], vectors: Sequence[Any]) -> list[Any]:
                     "grad can be implicitly created only for scalar outputs. This one has shape "
                     f"{shape}: reduce it, for example with .sum(), or pass a gradient of that shape."
                 )
+            if dtype.kind == "c":
+                raise RuntimeError(
+                    f"grad can be implicitly created only for real scalar outputs but got {dtypes.of_numpy(dtype)}\nTake its "
+                    "real part, or its size, or pass a gradient."
+                )
             gradients.append(_one(shape, dtype, array_type, None if edge else root.array))
         elif not isinstance(vector, Variable):
             raise TypeError(f"gradients can be either Tensors or None, but got {type(vector).__name__}")

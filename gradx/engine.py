@@ -18,6 +18,7 @@ from gradx import anomaly, variables
 from gradx.backends import backend_of, loaded
 from gradx.modes import mode, set_grad_enabled
 from gradx.ops.compare import isnan
+from gradx.ops.complexes import real
 from gradx.ops.shape import sum_to
 from gradx.ops.transfer import cast
 from gradx.tape import AccumulateGrad, Edge, Node
@@ -253,11 +254,13 @@ def _fit(value: Any, node: Node, output_nr: int) -> Any:
     if isinstance(value, Variable):
         if value.array.shape != shape:
             value = sum_to(value, _checked(value.array.shape, shape))  # type: ignore[arg-type]
+        if value.array.dtype.kind == "c" and dtype.kind != "c":
+            value = real(value)
         return cast(value, dtype) if value.array.dtype != dtype else value
     if value.shape != shape:
         value = sum_to(value, _checked(value.shape, shape))
     if value.dtype != dtype:
-        value = cast(value, dtype)
+        value = cast(value.real if dtype.kind != "c" else value, dtype)
     return value if type(value) is array_type else backend_of(value).xp.asarray(value)
 
 

@@ -12,7 +12,9 @@ from typing import Any
 
 from gradx import dtypes, modes, tape, variables
 from gradx.backends import backend_of
-from gradx.ops import select
+from gradx.node import OpNode
+from gradx.ops.constant import fill
+from gradx.ops.transfer import clone
 from gradx.tape import Edge, Node
 from gradx.variables import Variable
 
@@ -32,11 +34,12 @@ class CopySlices(Node):
         to_base, to_value = self.edges
         kept = None
         if to_base is not None and wanted(to_base):
-            array = g.array if graph else g
-            mask = backend_of(array).ones_like(array)
-            variables.replay(self.steps, mask)[...] = 0
-            outside: Any = variables.tensor_type(mask != 0) if graph else mask != 0
-            kept = select.where(outside, g, 0)
+            kept = clone(g)
+            view = variables.replay(self.steps, kept)
+            if graph:
+                overwrite(view, fill(view, 0))  # type: ignore[arg-type]
+            else:
+                view[...] = 0
         return [kept, variables.replay(self.steps, g) if to_value is not None and wanted(to_value) else None]
 
 
@@ -107,8 +110,13 @@ def overwrite(variable: Variable, result: Variable) -> None:
     if not dtypes.can_cast(given, own):
         raise RuntimeError(f"result type {given.title} can't be cast to the desired output type {own.title}")
     check_memory(array)
+    node = result.node
+    if isinstance(node, OpNode):
+        node.keep_first_input()
     count_change(variable)
     backend_of(array).write(array, new)
+    if isinstance(node, OpNode) and new.dtype == array.dtype:
+        node.output_moved(array, variable.version)
     if modes.is_grad_enabled():
         take_history(variable, result)
 

@@ -8,8 +8,9 @@ from collections.abc import Callable
 from typing import Any, ClassVar, NamedTuple
 
 from gradx import tape
+from gradx.backends import backend_of
 from gradx.modes import INFERENCE, mode
-from gradx.saved import SavedTensor, SavingNode
+from gradx.saved import UNCHECKED, SavedTensor, SavingNode
 from gradx.tape import Edge
 from gradx.variables import Variable
 
@@ -65,6 +66,7 @@ class OpNode(SavingNode):
     __slots__ = ("plan",)
 
     variadic: ClassVar[bool]  # whether the operation takes any number of tensors, after its parameters
+    wirtinger: ClassVar[bool]  # whether the rules are written for complex numbers
     slots: ClassVar[slice]  # where in its arguments the inputs are
     parameters: ClassVar[list[str]]
 
@@ -106,6 +108,17 @@ class OpNode(SavingNode):
 
     def backward(self, grads: list[Any], wanted: Callable[[Edge], bool], graph: bool) -> list[Any]:
         saved = self.values(graph)
+        if self.outputs[0][1].kind == "c" and not self.wirtinger:
+            return self._conjugated(grads, wanted, saved)
+        return self._apply(grads, wanted, saved)
+
+    def _conjugated(self, grads: list[Any], wanted: Callable[[Edge], bool], saved: list[Any]) -> list[Any]:
+        """The rules' results for complex numbers. A rule gives g * f'(x); wanted is g * conj(f'(x)), which is
+        conj(conj(g) * f'(x))."""
+        results = self._apply([None if g is None else g.conj() for g in grads], wanted, saved)
+        return [None if value is None else value.conj() for value in results]
+
+    def _apply(self, grads: list[Any], wanted: Callable[[Edge], bool], saved: list[Any]) -> list[Any]:
         result: list[Any] = [None] * len(self.edges)
         for place, rule, picks, every in self.plan.calls:
             if wanted(self.edges[place]):  # type: ignore[arg-type]
@@ -115,6 +128,20 @@ class OpNode(SavingNode):
     def origin_of(self, place: int) -> Edge | None:
         kind, index = self.plan.fetch[place]
         return (self, index) if kind == "output" else self.edges[index - self.slots.start]
+
+    def keep_first_input(self) -> None:
+        """Copy the first input, if it is saved: it is about to be overwritten by the output."""
+        for i, (place, version, expected) in enumerate(self.versions):
+            if self.plan.fetch[place] == ("input", self.slots.start) and version is not UNCHECKED:
+                self.saved[place] = backend_of(self.saved[place]).clone(self.saved[place])  # type: ignore[index]
+                self.versions[i] = (place, UNCHECKED, expected)
+
+    def output_moved(self, array: Any, version: list[Any] | None) -> None:
+        """The output has been written to `array`: if it is saved, let it be there."""
+        for i, (place, before, _) in enumerate(self.versions):
+            if self.plan.fetch[place][0] == "output" and before is not UNCHECKED and version is not None:
+                self.saved[place] = array  # type: ignore[index]
+                self.versions[i] = (place, version, version[0])
 
     def __getattr__(self, name: str) -> Any:
         """What was saved: ``_saved_self``, ``_saved_other``, ``_saved_result``, ...; ``_raw_saved_self`` etc. as kept."""

@@ -73,12 +73,14 @@ class Op:
         view: bool,
         name: str | tuple[str, str] | None,
         no_bools: str | None,
+        wirtinger: bool,
     ) -> None:
         self.name = function.__name__.strip("_")
         self.signature = inspect.signature(function)
         self.promote = promote
         self.view = view
         self.no_bools = no_bools
+        self.wirtinger = wirtinger
         parameters = list(self.signature.parameters.values())
         self.parameters = [p.name for p in parameters]
         self.slots = tuple(i for i, p in enumerate(parameters) if str(p.annotation).startswith(("Tensor", "Operand")))
@@ -97,6 +99,7 @@ class Op:
             "__slots__": (),
             "__module__": "gradx",
             "variadic": self.variadic,
+            "wirtinger": self.wirtinger,
             "slots": slice(self.slots[0], None if self.variadic else self.slots[-1] + 1),
             "parameters": self.parameters,
         }
@@ -257,6 +260,7 @@ def op(
     view: bool = False,
     name: str | tuple[str, str] | None = None,
     no_bools: str | None = None,
+    wirtinger: bool = False,
     **rules: Rule,
 ) -> Callable[[Callable[P, R]], Callable[P, R]]:
     """Declare an operation; see the module's docstring.
@@ -267,11 +271,13 @@ def op(
         name: of the recorded node, where it is not the operation's name in camel case and "Backward0"; or two: if a Python
             number is among the operands, and if none is.
         no_bools: the error where truth values would have to be promoted, if they must not.
+        wirtinger: the rules hold for complex numbers as they are written; otherwise they are those of a function with a
+            complex derivative, and are conjugated as need be.
         rules: input name to gradient rule.
     """
 
     def declare(function: Callable[P, R]) -> Callable[P, R]:
-        operation = Op(function, rules, promote, view, name, no_bools)
+        operation = Op(function, rules, promote, view, name, no_bools, wirtinger)
         OPS[operation.name] = operation
         required = operation.required
 

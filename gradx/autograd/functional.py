@@ -48,9 +48,7 @@ def vjp(
     outputs = _evaluate("vjp", func, point, strict)
     vectors = _vectors("vjp", v, outputs, create_graph)
     found = _gradients(outputs.tensors, point.tensors, vectors, create_graph=create_graph)
-    product = _filled(found, point.tensors, _UNUSED if strict else None)
-    if strict and create_graph:
-        _require_history(product, _CONSTANT_JACOBIAN)
+    product = _filled(found, point.tensors, strict, create_graph, _UNUSED, _CONSTANT_JACOBIAN)
     return _result(outputs, outputs.tensors, create_graph), _result(point, product, create_graph)
 
 
@@ -80,9 +78,7 @@ def jvp(
     if strict:
         _require_history(products, _CONSTANT_GRADIENT)
     found = _gradients(products, cotangents, vectors, create_graph=create_graph)
-    product = _filled(found, outputs.tensors, _UNUSED_COTANGENT if strict else None)
-    if strict and create_graph:
-        _require_history(product, _CONSTANT_JACOBIAN)
+    product = _filled(found, outputs.tensors, strict, create_graph, _UNUSED_COTANGENT, _CONSTANT_JACOBIAN)
     return _result(outputs, outputs.tensors, create_graph), _result(outputs, product, create_graph)
 
 
@@ -183,9 +179,7 @@ def vhp(
     vectors = _vectors("vhp", v, point, create_graph)
     output, first = _differentiate_scalar("vhp", func, point, strict)
     found = _gradients(first, point.tensors, vectors, create_graph=create_graph)
-    product = _filled(found, point.tensors, _UNUSED_BY_JACOBIAN if strict else None)
-    if strict and create_graph:
-        _require_history(product, _CONSTANT_HESSIAN)
+    product = _filled(found, point.tensors, strict, create_graph, _UNUSED_BY_JACOBIAN, _CONSTANT_HESSIAN)
     return output if create_graph else output.detach(), _result(point, product, create_graph)
 
 
@@ -213,9 +207,7 @@ def hvp(
     cotangents = tuple(zeros_like(x, requires_grad=True) for x in point.tensors)
     products = _gradients(first, point.tensors, cotangents, create_graph=True)
     found = _gradients(products, cotangents, vectors, create_graph=create_graph)
-    product = _filled(found, point.tensors, _UNUSED_BY_HESSIAN if strict else None)
-    if strict and create_graph:
-        _require_history(product, _CONSTANT_HESSIAN)
+    product = _filled(found, point.tensors, strict, create_graph, _UNUSED_BY_HESSIAN, _CONSTANT_HESSIAN)
     return output if create_graph else output.detach(), _result(point, product, create_graph)
 
 
@@ -334,17 +326,24 @@ def _block(
     rows = []
     for i in range(flat.numel()):
         found = _gradients((flat[i],), inputs, create_graph=create_graph, retain_graph=True)
-        row = _filled(found, inputs, unused if strict else None)
-        if strict and create_graph:
-            _require_history(row, _CONSTANT_JACOBIAN)
-        rows.append(row)
+        rows.append(_filled(found, inputs, strict, create_graph, unused, _CONSTANT_JACOBIAN))
     return tuple(stack([row[j] for row in rows]).reshape(output.shape + x.shape) for j, x in enumerate(inputs))
 
 
-def _filled(found: Sequence[Tensor | None], like: Sequence[Tensor], unused: str | None = None) -> tuple[Tensor, ...]:
-    """Zeros for those that are None; or, if there is one, the error `unused`."""
-    if unused and None in [t if t is None else 0 for t in found]:
-        raise RuntimeError(unused.format([t is None for t in found].index(True)))
+def _filled(
+    found: Sequence[Tensor | None],
+    like: Sequence[Tensor],
+    strict: bool = False,
+    create_graph: bool = False,
+    unused: str = "",
+    constant: str = "",
+) -> tuple[Tensor, ...]:
+    """Zeros for those that are None. If `strict` that is the error `unused`, and `constant` is that for lack of history."""
+    for i, t in enumerate(found if strict else ()):
+        if t is None:
+            raise RuntimeError(unused.format(i))
+        if create_graph and not t.requires_grad:
+            raise RuntimeError(constant.format(i))
     return tuple(zeros_like(x) if t is None else t for t, x in zip(found, like, strict=True))
 
 

@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np  # compares finished Jacobians, on the host
 
-from gradx.creation import as_tensor, eye, ones_like, rand, zeros, zeros_like
+from gradx.creation import as_tensor, eye, rand, zeros, zeros_like
 from gradx.differentiate import grad
 from gradx.dtypes import float64
 from gradx.ops.join import stack
@@ -56,12 +56,10 @@ def gradcheck(
         raise_exception: raise GradcheckError for a wrong gradient; otherwise return False.
         nondet_tol: how far the gradients of two backward passes may be apart.
         check_undefined_grad: also check that it makes no difference whether the gradient of an output is zero or missing.
-        check_grad_dtypes: also check that gradients have the dtype of their input.
         check_batched_grad: also check `grad` with ``is_grads_batched=True``.
-        check_forward_ad, check_batched_forward_grad: not supported yet.
-        check_backward_ad: must be True.
+        check_forward_ad, check_batched_forward_grad: not supported yet; so `check_backward_ad` must be True.
         fast_mode: compare one number for each input and output instead of their Jacobian.
-        masked: taken for torch's sake: it concerns sparse tensors only.
+        check_grad_dtypes, masked: taken for torch's sake. A gradient always has its input's dtype, and none is sparse.
 
     Returns:
         True if all gradients are right.
@@ -79,21 +77,15 @@ def gradcheck(
     >>> gradcheck(lambda x: x.sin() * x.detach(), x, raise_exception=False)
     False
     """
-    assert check_forward_ad or check_backward_ad, (
-        "Expected at least one of check_forward_ad or check_backward_ad to be True"
-    )
-    assert check_backward_ad or not check_batched_grad, (
-        "Setting check_batched_grad=True requires check_backward_ad to be True"
-    )
-    assert check_forward_ad or not check_batched_forward_grad, (
-        "Setting check_batched_forward_grad=True requires check_forward_ad to be True"
-    )
+    _require_one(check_forward_ad=check_forward_ad, check_backward_ad=check_backward_ad)
+    _require_second(check_batched_grad=check_batched_grad, check_backward_ad=check_backward_ad)
+    _require_second(check_batched_forward_grad=check_batched_forward_grad, check_forward_ad=check_forward_ad)
     if check_forward_ad:
         raise NotImplementedError("check_forward_ad=True is not supported: gradx differentiates in reverse mode only.")
     given = _as_tuple(inputs)
     _check_inputs(given)
     try:
-        check = _Check(func, given, _as_tuple(func(*given)), eps, atol, rtol, nondet_tol, check_grad_dtypes)
+        check = _Check(func, given, _as_tuple(func(*given)), eps, atol, rtol, nondet_tol)
         check.run(fast_mode)
         if check_batched_grad:
             check.batched()
@@ -128,30 +120,22 @@ def gradgradcheck(
 ) -> bool:
     """Compare the second derivatives of `func` with central differences: `gradcheck` of its gradients.
 
-    They are checked as a function of the inputs and of the gradients `grad_outputs` that they are computed from.
+    They are checked as a function of the inputs and of the gradients `grad_outputs` that they are computed from. Other
+    arguments than these, what is returned and what is raised are as for `gradcheck`.
 
     Args:
         grad_outputs: a gradient for each output that requires grad; random ones by default.
         gen_non_contig_grad_outputs: let those random ones have gaps in memory.
-        check_fwd_over_rev: not supported yet.
-        check_rev_over_rev: must be True.
-
-    The other arguments, what is returned and what is raised are as for `gradcheck`.
+        check_fwd_over_rev: not supported yet; so `check_rev_over_rev` must be True.
 
     >>> import gradx
     >>> x = gradx.tensor([0.5, 2.0], dtype=gradx.float64, requires_grad=True)
     >>> gradgradcheck(lambda x: x.sin() * x, x)
     True
     """
-    assert check_fwd_over_rev or check_rev_over_rev, (
-        "Expected at least one of check_fwd_over_rev or check_rev_over_rev to be True"
-    )
-    assert check_rev_over_rev or not check_undefined_grad, (
-        "Setting check_undefined_grad=True requires check_rev_over_rev to be True"
-    )
-    assert check_rev_over_rev or not check_batched_grad, (
-        "Setting check_batched_grad=True requires check_rev_over_rev to be True"
-    )
+    _require_one(check_fwd_over_rev=check_fwd_over_rev, check_rev_over_rev=check_rev_over_rev)
+    _require_second(check_undefined_grad=check_undefined_grad, check_rev_over_rev=check_rev_over_rev)
+    _require_second(check_batched_grad=check_batched_grad, check_rev_over_rev=check_rev_over_rev)
     given = _as_tuple(inputs)
     if grad_outputs is None:
         outputs = _differentiable(_as_tuple(func(*given)))
@@ -160,6 +144,8 @@ def gradgradcheck(
     def gradients(*args: Any) -> tuple[Tensor, ...]:
         point, vectors = args[: len(given)], args[len(given) :]
         outputs = _differentiable(_as_tuple(func(*point)))
+        if not outputs:
+            raise ValueError("gradgradcheck expects at least one output to require gradient, but none of them does.")
         found = grad(outputs, _differentiable(point), vectors, create_graph=True, allow_unused=True)
         return tuple(g for g in found if g is not None)
 
@@ -192,7 +178,6 @@ class _Check:
     atol: float
     rtol: float
     nondet_tol: float
-    check_grad_dtypes: bool
 
     @property
     def wanted(self) -> tuple[Tensor, ...]:
@@ -204,24 +189,18 @@ class _Check:
 
     def run(self, fast: bool) -> None:
         """Compare analytical and numerical Jacobians; without differentiable outputs the latter must be zero."""
-        if not self.outputs:
-            self._nothing_depends()
-        elif fast:
+        if self.outputs and fast:
             self._fast()
-        else:
+        elif self.outputs:
             self._full()
-
-    def _nothing_depends(self) -> None:
-        for x in self.wanted:
-            for result in self.numerical(x, _basis(x), _floating(self.results)):
-                if (result != 0).any():
-                    raise GradcheckError(
-                        "Numerical gradient for function expected to be zero. No output requires grad, yet the outputs "
-                        "change with the inputs: part of the computation was not recorded."
-                    )
+        elif any(_any_nonzero(self.numerical(x, _basis(x))) for x in self.wanted):
+            raise GradcheckError(
+                "Numerical gradient for function expected to be zero. No output requires grad, yet they change with the "
+                "inputs: part of the computation was not recorded."
+            )
 
     def _full(self) -> None:
-        numerical = [self.numerical(x, _basis(x), self.outputs) for x in self.wanted]
+        numerical = [self.numerical(x, _basis(x)) for x in self.wanted]
         for i, output in enumerate(self.outputs):
             for j, analytical in enumerate(self.analytical(output, _basis(output))):
                 if not self._close(analytical, numerical[j][i]):
@@ -230,7 +209,7 @@ class _Check:
     def _fast(self) -> None:
         random = np.random.default_rng(0)  # its own: the program's random numbers stay as they are
         directions = [_random_unit(x, random) for x in self.wanted]
-        numerical = [self.numerical(x, [u], self.outputs) for x, u in zip(self.wanted, directions, strict=True)]
+        numerical = [self.numerical(x, [u]) for x, u in zip(self.wanted, directions, strict=True)]
         for i, output in enumerate(self.outputs):
             v = _random_unit(output, random)
             for j, column in enumerate(self.analytical(output, [v])):
@@ -242,22 +221,28 @@ class _Check:
     def _in_full(self, i: int, j: int) -> str:
         """What the Jacobians are where the fast check failed."""
         x, output = self.wanted[j], self.outputs[i]
-        numerical = self.numerical(x, _basis(x), self.outputs)[i]
+        numerical = self.numerical(x, _basis(x))[i]
         analytical = self.analytical(output, _basis(output))[j]
-        verdict = "agree, so that the check might pass" if self._close(analytical, numerical) else "differ as well"
+        verdict = (
+            "agree, so that fast_mode=False might pass" if self._close(analytical, numerical) else "differ as well"
+        )
         return (
-            "\nThese are numbers v J u, compared in fast mode for random u and v. The Jacobians themselves, which "
-            f"{verdict} with fast_mode=False:\nnumerical:{numerical}\nanalytical:{analytical}\n"
+            f"\nIn fast mode these are the numbers v J u for random u and v. The Jacobians themselves {verdict}:\n"
+            f"numerical:{numerical}\nanalytical:{analytical}\n"
         )
 
     def _close(self, found: Tensor, expected: Tensor, scale: float = 1.0) -> bool:
         return np.allclose(found.numpy(force=True), expected.numpy(force=True), self.rtol, self.atol * scale)
 
-    def numerical(self, x: Tensor, directions: Sequence[Tensor], outputs: Sequence[Tensor]) -> list[Tensor]:
-        """For each of `outputs`, how it changes with the input `x` along each direction: a row for each."""
+    def numerical(self, x: Tensor, directions: Sequence[Tensor]) -> list[Tensor]:
+        """For each output, how it changes as the input `x` moves along each direction: a row for each.
+
+        Outputs are those that require grad; if none does, all floating-point ones.
+        """
+        outputs = self.outputs or tuple(t for t in self.results if isinstance(t, Tensor) and t.is_floating_point())
         places = [i for i, result in enumerate(self.results) if any(result is out for out in outputs)]
         changes = [self._differences(x.data, u, places) for u in directions]
-        return [_matrix([change[k] for change in changes], 0, outputs[k].numel(), x) for k in range(len(places))]
+        return [_matrix([change[k] for change in changes], 0, out) for k, out in enumerate(outputs)]
 
     def _differences(self, x: Tensor, direction: Tensor, places: list[int]) -> list[Tensor]:
         """Central differences of the results at `places`. The elements of `x` are those of an input: they are put back."""
@@ -270,9 +255,7 @@ class _Check:
                 sides.append([results[i].detach().clone() for i in places])
         finally:
             x.copy_(start)
-        for low, high in zip(*sides, strict=True):
-            _require_alike(low, high, self.eps)
-        return [((high - low) / (2 * self.eps)).reshape(-1) for low, high in zip(*sides, strict=True)]
+        return [_slope(low, high, self.eps) for low, high in zip(*sides, strict=True)]
 
     def analytical(self, output: Tensor, cotangents: Sequence[Tensor]) -> list[Tensor]:
         """For each wanted input, the gradients that the cotangents of `output` give: a column for each."""
@@ -282,25 +265,16 @@ class _Check:
                 raise GradcheckError(
                     "Backward is not reentrant, i.e., running backward with same input and grad_output multiple times gives "
                     "different values, although analytical gradient matches numerical gradient.The tolerance for "
-                    f"nondeterminism was {self.nondet_tol}. Pass a larger nondet_tol if that is as it should be."
+                    f"nondeterminism was {self.nondet_tol}.\nPass a larger nondet_tol if that is as it should be."
                 )
         return first
 
     def _columns(self, output: Tensor, cotangents: Sequence[Tensor]) -> list[Tensor]:
         rows = [self._gradients((output,), (v,)) for v in cotangents]
-        if self.check_grad_dtypes and any(g.dtype != x.dtype for row in rows for g, x in zip(row, self.wanted, strict=True)):
-            raise GradcheckError("Gradient has dtype mismatch")
-        return [_matrix([row[j].reshape(-1) for row in rows], 1, x.numel(), x) for j, x in enumerate(self.wanted)]
+        return [_matrix([row[j].reshape(-1) for row in rows], 1, x) for j, x in enumerate(self.wanted)]
 
-    def _gradients(self, outputs: Sequence[Tensor], vectors: Sequence[Tensor], batched: bool = False) -> Sequence[Tensor]:
-        return grad(  # type: ignore[return-value]
-            outputs,
-            self.wanted,
-            vectors,
-            retain_graph=True,
-            is_grads_batched=batched,
-            materialize_grads=True,
-        )
+    def _gradients(self, outputs: Sequence[Tensor], vectors: Sequence[Tensor], **options: Any) -> Any:
+        return grad(outputs, self.wanted, vectors, retain_graph=True, materialize_grads=True, **options)
 
     def batched(self) -> None:
         """Several cotangents at once must give what they give one after the other."""
@@ -308,10 +282,10 @@ class _Check:
         for i, output in enumerate(self.outputs):
             vectors = [_random_unit(output, random) for _ in range(2)]
             each = [self._gradients((output,), (v,)) for v in vectors]
-            together = self._gradients((output,), (stack(vectors),), batched=True)
+            together = self._gradients((output,), (stack(vectors),), is_grads_batched=True)
             for j, found in enumerate(together):
                 expected = stack([row[j] for row in each])
-                if not np.allclose(found.numpy(force=True), expected.numpy(force=True)):
+                if not self._close(found, expected):
                     raise GradcheckError(
                         f"For output {i} and input {j}:\ngradcheck or gradgradcheck failed while testing batched gradient "
                         f"computation.\nGot:\n{found}\nExpected:\n{expected}"
@@ -324,8 +298,8 @@ class _Check:
 
     def undefined(self) -> None:
         """Gradients must be zero too where that of one output is missing. A node that none reaches is never run."""
-        for missing in self.outputs if len(self.outputs) > 1 else ():
-            rest = [out for out in self.outputs if out is not missing]
+        for i in range(len(self.outputs)):
+            rest = self.outputs[:i] + self.outputs[i + 1 :]
             try:
                 found = self._gradients(rest, [zeros_like(out) for out in rest])
             except RuntimeError as error:
@@ -334,3 +308,91 @@ class _Check:
                 raise GradcheckError(
                     "Expected all input grads to be undefined or zero when all output grads are undefined or zero"
                 )
+
+
+def _require_one(**flags: bool) -> None:
+    if not any(flags.values()):
+        raise AssertionError(f"Expected at least one of {' or '.join(flags)} to be True")
+
+
+def _require_second(**flags: bool) -> None:
+    (first, wished), (second, given) = flags.items()
+    if wished and not given:
+        raise AssertionError(f"Setting {first}=True requires {second} to be True")
+
+
+def _check_inputs(inputs: tuple[Any, ...]) -> None:
+    """Raise what `gradcheck` raises for inputs that it cannot check."""
+    for i, x in enumerate(inputs):
+        if not isinstance(x, Tensor) or not x.requires_grad:
+            continue
+        if x.dtype != float64:
+            warnings.warn(
+                f"Input #{i} requires gradient and is not a double precision floating point or complex. This check will likely "
+                "fail if all the inputs are not of double precision floating point or complex. ",
+                stacklevel=3,
+            )
+        if x.numel() and any(stride == 0 and n > 1 for stride, n in zip(x.stride(), x.shape, strict=True)):
+            raise RuntimeError(
+                f"The {i}th input has a dimension with stride 0. gradcheck only supports inputs that are non-overlapping to "
+                "be able to compute the numerical gradients correctly. You should call .contiguous on the input before "
+                "passing it to gradcheck."
+            )
+    if not _differentiable(inputs):
+        raise ValueError(
+            "gradcheck expects at least one input tensor to require gradient, but none of them have requires_grad=True."
+        )
+
+
+def _slope(low: Tensor, high: Tensor, eps: float) -> Tensor:
+    for what in ("shape", "dtype"):
+        a, b = getattr(low, what), getattr(high, what)
+        if a != b:
+            raise AssertionError(
+                f"Expected `func` to return outputs with the same {what} when inputs are perturbed by {eps}, but got: {what}s "
+                f"{a} and {b}."
+            )
+    return ((high - low) / (2 * eps)).reshape(-1)
+
+
+def _as_tuple(values: Any) -> tuple[Any, ...]:
+    return tuple(values) if isinstance(values, (tuple, list)) else (values,)
+
+
+def _differentiable(values: Sequence[Any]) -> tuple[Tensor, ...]:
+    return tuple(t for t in values if isinstance(t, Tensor) and t.requires_grad)
+
+
+def _any_nonzero(tensors: Sequence[Tensor]) -> bool:
+    return any(bool((t != 0).any()) for t in tensors)
+
+
+def _basis(like: Tensor) -> list[Tensor]:
+    """For each element of `like` the tensor that is one there and zero elsewhere."""
+    unit = eye(like.numel(), dtype=like.dtype, device=like.device)
+    return [unit[i].reshape(like.shape) for i in range(like.numel())]
+
+
+def _random_unit(like: Tensor, random: np.random.Generator) -> Tensor:
+    """A random tensor of norm 1, its elements positive, so that no errors cancel where all have the same sign."""
+    values = random.random(tuple(like.shape))
+    return as_tensor(values / np.linalg.norm(values), dtype=like.dtype, device=like.device)
+
+
+def _random_gradient(output: Tensor, gaps: bool) -> Tensor:
+    """A leaf shaped like `output`, with elements from -1 to 1; with `gaps`, every second element of its memory."""
+    drawn = 2 * rand(output.shape, dtype=output.dtype, device=output.device) - 1
+    return (stack([drawn, drawn], -1)[..., 0] if gaps else drawn).detach().requires_grad_()
+
+
+def _matrix(lines: list[Tensor], dim: int, like: Tensor) -> Tensor:
+    """Lines of as many elements as `like` has, stacked along `dim`; there may be none."""
+    if lines:
+        return stack(lines, dim)
+    shape = (0, like.numel()) if dim == 0 else (like.numel(), 0)
+    return zeros(shape, dtype=like.dtype, device=like.device)
+
+
+def _mismatch(i: int, j: int, numerical: Tensor, analytical: Tensor) -> str:
+    which = f"output {i} with respect to input {j}"
+    return f"Jacobian mismatch for {which},\nnumerical:{numerical}\nanalytical:{analytical}\n"

@@ -46,7 +46,6 @@ REFUSED = {
     **dict.fromkeys(("floor_divide", "div_floor", "div_trunc", "remainder"), "cb"),
     **dict.fromkeys(("bitwise_and", "bitwise_or", "bitwise_xor", "bitwise_not"), "fc"),
     **dict.fromkeys(("abs", "pow", "relu", "square"), "b"),
-    "sigmoid": "c",
 }
 
 

@@ -29,6 +29,11 @@ class HistoryMethods(DescriptionMethods):
 
     @requires_grad.setter
     def requires_grad(self, value: bool) -> None:
+        if value and self.array.dtype.kind not in "fc":
+            raise RuntimeError(
+                f"only Tensors of floating point and complex dtype can require gradients. This one holds {self.dtype}: convert "
+                "it with .to(gradx.float32) first."
+            )
         self.requires_grad_(value)
 
     def requires_grad_(self, requires_grad: bool = True) -> Self:
@@ -39,12 +44,8 @@ class HistoryMethods(DescriptionMethods):
         """
         if requires_grad and not (self.dtype.is_floating_point or self.dtype.is_complex):
             raise RuntimeError(
-                "only Tensors of floating point and complex dtype can require gradients. This one holds "
+                "only Tensors of floating point dtype can require gradients. This one holds "
                 f"{self.dtype}: convert it with .to(gradx.float32) first."
-            )
-        if requires_grad and self.dtype.is_complex:
-            raise NotImplementedError(
-                "gradients of complex tensors are not supported yet. Use the real and imaginary parts."
             )
         if not requires_grad and self.node is not None:
             raise RuntimeError(

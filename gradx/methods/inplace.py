@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from gradx import variables
 from gradx.backends import backend_of
 from gradx.inplace import check_writable, overwrite
-from gradx.ops import activation, compare, constant, elementwise, index, select, shape, transfer
+from gradx.ops import activation, compare, complexes, constant, elementwise, index, magnitude, select, shape, transfer
 from gradx.variables import Variable
 
 if TYPE_CHECKING:
@@ -64,7 +64,7 @@ class InplaceMethods(Variable):
     __iand__, __ior__, __ixor__ = bitwise_and_, bitwise_or_, bitwise_xor_
     subtract_, multiply_, divide_ = sub_, mul_, div_
 
-    neg_, abs_, sign_ = _twins(elementwise.neg, elementwise.abs, elementwise.sign)
+    neg_, abs_, sign_ = _twins(elementwise.neg, magnitude.abs, magnitude.sign)
     reciprocal_, square_ = _twins(elementwise.reciprocal, elementwise.square)
     floor_, ceil_, round_, trunc_ = _twins(elementwise.floor, elementwise.ceil, elementwise.round, elementwise.trunc)
     exp_, expm1_, sqrt_, rsqrt_ = _twins(elementwise.exp, elementwise.expm1, elementwise.sqrt, elementwise.rsqrt)
@@ -74,6 +74,7 @@ class InplaceMethods(Variable):
     relu_, tanh_, sigmoid_ = _twins(activation.relu, activation.tanh, activation.sigmoid)
     clamp_, masked_fill_, bitwise_not_ = _twins(select.clamp, select.masked_fill, compare.bitwise_not)
     clip_ = clamp_
+    sgn_, conj_physical_ = _twins(magnitude.sgn, complexes.conj)
     fill_, copy_ = _twins(_fill, _copy)
 
     def zero_(self) -> Self:

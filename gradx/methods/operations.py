@@ -7,10 +7,12 @@ from typing import TYPE_CHECKING, Any
 from gradx.ops import (
     activation,
     compare,
+    complexes,
     elementwise,
     extrema,
     index,
     join,
+    magnitude,
     matmul,
     reduce,
     select,
@@ -39,7 +41,7 @@ class OperationMethods(Variable):
     __truediv__ = elementwise._div
     __pow__ = elementwise.pow
     __neg__ = elementwise.neg
-    __abs__ = elementwise.abs
+    __abs__ = magnitude.abs
     __matmul__ = matmul.matmul
     __getitem__ = index.getitem
     __lt__ = compare.lt
@@ -90,7 +92,7 @@ class OperationMethods(Variable):
     subtract, multiply, divide, true_divide = sub, mul, div, div
     floor_divide, remainder = elementwise.floor_divide, elementwise.remainder
     neg, negative, reciprocal, square = elementwise.neg, elementwise.neg, elementwise.reciprocal, elementwise.square
-    abs, absolute, sign = elementwise.abs, elementwise.abs, elementwise.sign
+    abs, absolute, sign = magnitude.abs, magnitude.abs, magnitude.sign
     floor, ceil, round, trunc = elementwise.floor, elementwise.ceil, elementwise.round, elementwise.trunc
     exp, expm1, sqrt, rsqrt = elementwise.exp, elementwise.expm1, elementwise.sqrt, elementwise.rsqrt
     log, log2, log10, log1p = elementwise.log, elementwise.log2, elementwise.log10, elementwise.log1p
@@ -104,6 +106,11 @@ class OperationMethods(Variable):
     bitwise_and, bitwise_or = compare.bitwise_and, compare.bitwise_or
     bitwise_xor, bitwise_not = compare.bitwise_xor, compare.bitwise_not
     isnan, isinf, isfinite = compare.isnan, compare.isinf, compare.isfinite
+
+    sgn, angle, conj = magnitude.sgn, magnitude.angle, complexes.conj
+    conj_physical = conj
+    real = property(complexes.real, doc="The real part.")
+    imag = property(complexes.imag, doc="The imaginary part, of complex numbers.")
 
     # reductions
     sum, mean, prod, cumsum = reduce.sum, reduce.mean, reduce.prod, reduce.cumsum

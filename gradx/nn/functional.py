@@ -14,7 +14,7 @@ from typing import Any
 
 from gradx import creation, dtypes, random
 from gradx.backends import backend_of
-from gradx.ops import activation, elementwise, loss, matmul, reduce, select, statistics
+from gradx.ops import activation, elementwise, loss, magnitude, matmul, reduce, select, statistics
 from gradx.ops import softmax as _softmax
 from gradx.ops.activation import relu, sigmoid, tanh
 from gradx.ops.classification import cross_entropy, nll_loss
@@ -120,13 +120,13 @@ def silu(input: Tensor) -> Tensor:
 @samples(*UNARY, oracle="nn.functional.logsigmoid")
 def logsigmoid(input: Tensor) -> Tensor:
     """`log(sigmoid(input))`, without underflow."""
-    return select.minimum(input, input * 0) - elementwise.log1p(elementwise.exp(-elementwise.abs(input)))
+    return select.minimum(input, input * 0) - elementwise.log1p(elementwise.exp(-magnitude.abs(input)))
 
 
 @samples(*PAIRS, oracle="nn.functional.l1_loss")
 def l1_loss(input: Tensor, target: Tensor, reduction: str = "mean") -> Tensor:
     """`|input - target|`: its mean, its sum, or, for "none", as it is."""
-    return loss.reduced(elementwise.abs(input - target), reduction)
+    return loss.reduced(magnitude.abs(input - target), reduction)
 
 
 @samples(S(T(3, 4)), S(T(3, 4), 1.0, 0), oracle="nn.functional.normalize")
@@ -228,7 +228,7 @@ def smooth_l1_loss(input: Tensor, target: Tensor, reduction: str = "mean", beta:
     if beta == 0:
         return l1_loss(input, target, reduction)
     d = input - target
-    size = elementwise.abs(d)
+    size = magnitude.abs(d)
     return loss.reduced(select.where(size < beta, d * d * (0.5 / beta), size - 0.5 * beta), reduction)
 
 
@@ -236,7 +236,7 @@ def smooth_l1_loss(input: Tensor, target: Tensor, reduction: str = "mean", beta:
 def huber_loss(input: Tensor, target: Tensor, reduction: str = "mean", delta: float = 1.0) -> Tensor:
     """`d**2 / 2` where `d = |input - target|` is at most `delta`, else `delta * (d - delta / 2)` (Huber, 1964)."""
     d = input - target
-    size = elementwise.abs(d)
+    size = magnitude.abs(d)
     return loss.reduced(select.where(size <= delta, d * d * 0.5, delta * (size - 0.5 * delta)), reduction)
 
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from gradx.op import op
 from gradx.ops.compare import eq, ge, logical_and
+from gradx.ops.complexes import real
 from gradx.ops.constant import zeros_like
 from gradx.ops.select import where
 from gradx.samples import BINARY, POSITIVE, UNARY, S, T, samples
@@ -174,7 +175,7 @@ def _pow_exponent(g: Any, input: Any, exponent: Any, out: Any) -> Any:
     if isinstance(input, (int, float, complex)):
         base = where(eq(exponent, exponent), input, input)  # a scalar base as an array of the exponent's kind
         return g * (out * log(zeros_like(exponent) + base))
-    constant = logical_and(eq(input, 0), ge(exponent, 0))
+    constant = logical_and(eq(input, 0), ge(real(exponent), 0))
     return where(constant, 0.0, g * (out * log(where(constant, 1.0, input))))
 
 
@@ -218,28 +219,6 @@ def reciprocal(input: Tensor) -> Tensor:
     >>> import gradx
     >>> gradx.reciprocal(gradx.tensor([2.0, 4.0]))
     tensor([0.5000, 0.2500])
-    """
-
-
-@samples(*UNARY)
-@op(input=lambda g, input: g * sign(input))
-def abs(input: Tensor) -> Tensor:
-    """The absolute value, elementwise; its gradient at 0 is 0.
-
-    >>> import gradx
-    >>> gradx.abs(gradx.tensor([-1.5, 2.0]))
-    tensor([1.5000, 2.0000])
-    """
-
-
-@samples(*UNARY)
-@op(input=lambda g: zeros_like(g))
-def sign(input: Tensor) -> Tensor:
-    """-1, 0 or 1 as each element is negative, zero or positive; its gradient is 0.
-
-    >>> import gradx
-    >>> gradx.sign(gradx.tensor([-1.5, 0.0, 2.0]))
-    tensor([-1.,  0.,  1.])
     """
 
 

@@ -8,9 +8,11 @@ from typing import TYPE_CHECKING, Any
 from gradx import dtypes
 from gradx.op import op
 from gradx.ops.compare import eq
+from gradx.ops.complexes import is_complex
 from gradx.ops.dims import Dim, Dims, count, wrap_all
-from gradx.ops.elementwise import abs, exp, pow, sign
+from gradx.ops.elementwise import exp, pow
 from gradx.ops.extrema import _amax, _amin
+from gradx.ops.magnitude import abs, sign
 from gradx.ops.reduce import _mean, _sum, converted, over, require_floating
 from gradx.ops.select import where
 from gradx.ops.transfer import cast
@@ -32,12 +34,12 @@ def _std_backward(g: Any, input: Any, out: Any, dim: Dims, correction: float) ->
     return _var_backward(spread, input, dim, correction)
 
 
-@op(input=lambda g, input, dim, correction: _var_backward(g, input, dim, correction))
+@op(wirtinger=True, input=lambda g, input, dim, correction: _var_backward(g, input, dim, correction))
 def _var(input: Tensor, dim: Dims, correction: float, keepdim: bool) -> Tensor:
     """`var` over wrapped dimensions."""
 
 
-@op(input=_std_backward)
+@op(wirtinger=True, input=_std_backward)
 def _std(input: Tensor, dim: Dims, correction: float, keepdim: bool) -> Tensor:
     """`std` over wrapped dimensions."""
 
@@ -175,4 +177,4 @@ def norm(
         return _sum(abs(input), dims, keepdim)
     if math.isinf(p):
         return (_amax if p > 0 else _amin)(abs(input), dims, keepdim)
-    return _norm(input, p, dims, keepdim)
+    return _norm(abs(input) if is_complex(input) else input, p, dims, keepdim)

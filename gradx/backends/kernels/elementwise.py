@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+
 from gradx.backends.kernels.common import Array
 from gradx.backends.kernels.layout import Layout
 
@@ -60,9 +62,36 @@ class Elementwise(Layout):
     def sign(self, x: Array) -> Array:
         if x.dtype.kind == "b":
             return self.clone(x)
+        if x.dtype.kind == "c":
+            raise NotImplementedError(
+                "Unlike NumPy, gradx.sign is not intended to support complex numbers. Please use gradx.sgn instead."
+            )
         if x.dtype.kind != "f":
             return self.xp.sign(x)
         return (x > 0).astype(x.dtype) - (x < 0)  # 0 for NaN, as in torch, hence 0 for the gradient of abs there
+
+    def sgn(self, x: Array) -> Array:
+        if x.dtype.kind != "c":
+            return self.sign(x)
+        size = self.xp.abs(x)
+        return self.xp.where(size == 0, 0, x / self.xp.where(size == 0, 1, size))
+
+    def complex(self, real: Array, imag: Array) -> Array:
+        out = self.xp.empty(self.xp.broadcast(real, imag).shape, self.xp.result_type(real.dtype, np.complex64))
+        out.real, out.imag = real, imag
+        return out
+
+    def real(self, x: Array) -> Array:
+        return x.real
+
+    def imag(self, x: Array) -> Array:
+        return x.imag
+
+    def view_as_real(self, x: Array) -> Array:
+        return x[..., None].view(x.real.dtype)
+
+    def view_as_complex(self, x: Array) -> Array:
+        return x.view(self.xp.result_type(x.dtype, np.complex64))[..., 0]
 
     def floor(self, x: Array) -> Array:
         return self.clone(x) if x.dtype.kind in "iu" else self.xp.floor(x)
@@ -83,6 +112,8 @@ class Elementwise(Layout):
         return 1 / x
 
     def sigmoid(self, x: Array) -> Array:
+        if x.dtype.kind == "c":
+            return 1 / (1 + self.xp.exp(-x))
         small = self.xp.exp(-self.xp.abs(x))  # at most 1: neither branch overflows
         return self.xp.where(x >= 0, 1, small) / (1 + small)
 
@@ -106,6 +137,6 @@ class Elementwise(Layout):
     def where(self, condition: Array, x: Array, y: Array) -> Array:
         return self.xp.where(condition, x, y)
 
-    def masked_fill(self, x: Array, mask: Array, value: Array | complex) -> Array:
+    def masked_fill(self, x: Array, mask: Array, value: Array | Any) -> Array:
         value = value.astype(x.dtype) if hasattr(value, "astype") else x.dtype.type(value)
         return self.xp.where(mask, value, x)

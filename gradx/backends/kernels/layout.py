@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import warnings
 from collections.abc import Sequence
 from typing import Any
 
@@ -38,6 +39,9 @@ class Layout(Common):
         return out
 
     def cast(self, x: Array, dtype: np.dtype[Any]) -> Array:
+        if x.dtype.kind == "c" and dtype.kind != "c":
+            warnings.warn("Casting complex values to real discards the imaginary part", stacklevel=2)
+            x = x.real
         return x.astype(dtype)
 
     def cast_discrete(self, x: Array, dtype: np.dtype[Any]) -> Array:

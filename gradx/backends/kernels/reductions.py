@@ -62,11 +62,12 @@ class Reductions(Layout):
         wide = self._wide(x)
         deviation = wide - self.mean(wide, dim, True)
         count = math.prod(x.shape[d] for d in dim)
-        total = self.sum(deviation * deviation, dim, keepdim)
-        return (total / total.dtype.type(max(0.0, count - correction))).astype(x.dtype, copy=False)
+        square = (deviation * deviation.conj()).real if x.dtype.kind == "c" else deviation * deviation
+        total = self.sum(square, dim, keepdim)
+        return (total / total.dtype.type(max(0.0, count - correction))).astype(x.real.dtype, copy=False)
 
     def std(self, x: Array, dim: Dims, correction: float, keepdim: bool) -> Array:
-        return self.xp.sqrt(self.var(self._wide(x), dim, correction, keepdim)).astype(x.dtype, copy=False)
+        return self.xp.sqrt(self.var(self._wide(x), dim, correction, keepdim)).astype(x.real.dtype, copy=False)
 
     def logsumexp(self, x: Array, dim: Dims, keepdim: bool) -> Array:
         wide = self._wide(x)
