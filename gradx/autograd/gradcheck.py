@@ -12,8 +12,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np  # compares finished Jacobians, on the host
 
@@ -167,8 +166,7 @@ def gradgradcheck(
     )
 
 
-@dataclass(frozen=True)
-class _Check:
+class _Check(NamedTuple):
     """What is checked: a function at a point, and what it returned there."""
 
     func: Callable[..., Any]

@@ -199,10 +199,14 @@ class CupyBackend(Backend):
         return super().mean(x, dim, keepdim)
 
     def var(self, x: Array, dim: Dims, correction: float, keepdim: bool) -> Array:
-        return cuda_kernels.var(x, dim, correction, keepdim)
+        if _fused(x):
+            return cuda_kernels.var(x, dim, correction, keepdim)
+        return super().var(x, dim, correction, keepdim)
 
     def std(self, x: Array, dim: Dims, correction: float, keepdim: bool) -> Array:
-        return cuda_kernels.var(x, dim, correction, keepdim, root=True)
+        if _fused(x):
+            return cuda_kernels.var(x, dim, correction, keepdim, root=True)
+        return super().std(x, dim, correction, keepdim)
 
     def logsumexp(self, x: Array, dim: Dims, keepdim: bool) -> Array:
         return cuda_kernels.logsumexp(x, dim, keepdim) if _fused(x) else super().logsumexp(x, dim, keepdim)
