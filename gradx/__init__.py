@@ -20,12 +20,6 @@ from gradx.creation import (
     linspace,
     ones,
     ones_like,
-    rand,
-    rand_like,
-    randint,
-    randn,
-    randn_like,
-    randperm,
     result_type,
     tensor,
     zeros,
@@ -128,6 +122,7 @@ from gradx.placement import (
 )
 from gradx.printing import set_printoptions
 from gradx.random import manual_seed
+from gradx.sampling import rand, rand_like, randint, randn, randn_like, randperm
 from gradx.serialization import load, save
 from gradx.size import Size
 from gradx.tensor import Tensor

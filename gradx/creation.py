@@ -1,4 +1,4 @@
-"""Making tensors from data, from constants and from random numbers.
+"""Making tensors from data and from constants.
 
 All take torch's keywords: `dtype`, `device` ("cpu", "cuda", "cuda:1", "auto"; None is the default device),
 `requires_grad`.
@@ -7,12 +7,11 @@ All take torch's keywords: `dtype`, `device` ("cpu", "cuda", "cuda:1", "auto"; N
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
-from gradx import dtypes, random
+from gradx import dtypes
 from gradx.backends import backend_for, backend_of, is_array
 from gradx.ops.shape import flat
 from gradx.ops.transfer import move
@@ -36,7 +35,7 @@ def tensor(data: Any, *, dtype: Any = None, device: Any = None, requires_grad: b
     """
     made = as_tensor(data.detach() if isinstance(data, Tensor) else data, dtype=dtype, device=device)
     shared = isinstance(data, Tensor) or is_array(data)
-    return _finish(Tensor(backend_of(made.array).clone(made.array)) if shared else made, requires_grad)
+    return finish(Tensor(backend_of(made.array).clone(made.array)) if shared else made, requires_grad)
 
 
 def as_tensor(data: Any, dtype: Any = None, device: Any = None) -> Tensor:
@@ -150,7 +149,7 @@ def _holds_numpy(data: Any) -> bool:
     return isinstance(data, (np.ndarray, np.generic))
 
 
-def _finish(result: Tensor, requires_grad: bool) -> Tensor:
+def finish(result: Tensor, requires_grad: bool) -> Tensor:
     if requires_grad and result.array.dtype.kind not in "fc":
         raise RuntimeError(
             "Only Tensors of floating point and complex dtype can require gradients. This one would hold "
@@ -159,7 +158,7 @@ def _finish(result: Tensor, requires_grad: bool) -> Tensor:
     return result.requires_grad_() if requires_grad else result
 
 
-def _shape(name: str, sizes: tuple[Any, ...], size: Any) -> tuple[int, ...]:
+def shape_of(name: str, sizes: tuple[Any, ...], size: Any) -> tuple[int, ...]:
     """The shape in `name(2, 3)`, `name((2, 3))` and `name(size=(2, 3))` alike."""
     if size is None and not sizes:
         raise TypeError(f'{name}() missing 1 required positional arguments: "size"')
@@ -190,9 +189,9 @@ def full(size: Any, fill_value: Any, *, dtype: Any = None, device: Any = None, r
         raise TypeError(f"full(): argument 'fill_value' (position 2) must be Number, not {kind}")
     chosen = dtypes.scalar_dtype(fill_value) if dtype is None else dtypes.as_dtype(dtype)
     where = resolve(device)
-    shape = _shape("full", (), size)
+    shape = shape_of("full", (), size)
     array = backend_for(where).full(shape, fill_value, chosen.dtype, where)
-    return _finish(Tensor(array), requires_grad)
+    return finish(Tensor(array), requires_grad)
 
 
 def zeros(*sizes: Any, size: Any = None, dtype: Any = None, device: Any = None, requires_grad: bool = False) -> Tensor:
@@ -203,7 +202,7 @@ def zeros(*sizes: Any, size: Any = None, dtype: Any = None, device: Any = None, 
     tensor([0., 0.])
     """
     chosen = dtype or dtypes.get_default_dtype()
-    return full(_shape("zeros", sizes, size), 0, dtype=chosen, device=device, requires_grad=requires_grad)
+    return full(shape_of("zeros", sizes, size), 0, dtype=chosen, device=device, requires_grad=requires_grad)
 
 
 def ones(*sizes: Any, size: Any = None, dtype: Any = None, device: Any = None, requires_grad: bool = False) -> Tensor:
@@ -214,15 +213,15 @@ def ones(*sizes: Any, size: Any = None, dtype: Any = None, device: Any = None, r
     tensor([1., 1.])
     """
     chosen = dtype or dtypes.get_default_dtype()
-    return full(_shape("ones", sizes, size), 1, dtype=chosen, device=device, requires_grad=requires_grad)
+    return full(shape_of("ones", sizes, size), 1, dtype=chosen, device=device, requires_grad=requires_grad)
 
 
 def empty(*sizes: Any, size: Any = None, dtype: Any = None, device: Any = None, requires_grad: bool = False) -> Tensor:
     """A tensor whose elements are whatever the memory held."""
     where = resolve(device)
     chosen = dtypes.get_default_dtype() if dtype is None else dtypes.as_dtype(dtype)
-    array = backend_for(where).empty(_shape("empty", sizes, size), chosen.dtype, where)
-    return _finish(Tensor(array), requires_grad)
+    array = backend_for(where).empty(shape_of("empty", sizes, size), chosen.dtype, where)
+    return finish(Tensor(array), requires_grad)
 
 
 def full_like(
@@ -280,7 +279,7 @@ def arange(
     chosen = dtypes.as_dtype(dtype) if dtype is not None else dtypes.int64 if whole else dtypes.get_default_dtype()
     where = resolve(device)
     count = max(0, math.ceil((end - start) / step))
-    return _finish(Tensor(backend_for(where).arange(start, step, count, chosen.dtype, where)), requires_grad)
+    return finish(Tensor(backend_for(where).arange(start, step, count, chosen.dtype, where)), requires_grad)
 
 
 def linspace(
@@ -295,7 +294,7 @@ def linspace(
     if steps < 0:
         raise RuntimeError("number of steps must be non-negative")
     values = np.linspace(float(start), float(end), int(steps))
-    return _from_host(values, dtype, device, requires_grad)
+    return from_host(values, dtype, device, requires_grad)
 
 
 def eye(n: int, m: int | None = None, *, dtype: Any = None, device: Any = None, requires_grad: bool = False) -> Tensor:
@@ -309,66 +308,7 @@ def eye(n: int, m: int | None = None, *, dtype: Any = None, device: Any = None, 
     for name, length in (("n", n), ("m", 0 if m is None else m)):
         if length < 0:
             raise RuntimeError(f"{name} must be greater or equal to 0, got {length}")
-    return _from_host(np.eye(n, m), dtype, device, requires_grad)
-
-
-def rand(*sizes: Any, size: Any = None, dtype: Any = None, device: Any = None, requires_grad: bool = False) -> Tensor:
-    """Random numbers, uniform from 0 to below 1."""
-    shape = _shape("rand", sizes, size)
-    _require_floating("rand", dtype)
-    values = random.generator().random(shape, np.float32)
-    if dtype is not None and dtypes.as_dtype(dtype).itemsize == 2:
-        values = np.floor(values * 2048).astype(np.float32) / np.float32(
-            2048
-        )  # float16 would round the largest up to 1
-    return _from_host(values, dtype, device, requires_grad)
-
-
-def randn(*sizes: Any, size: Any = None, dtype: Any = None, device: Any = None, requires_grad: bool = False) -> Tensor:
-    """Random numbers, normal with mean 0 and variance 1."""
-    shape = _shape("randn", sizes, size)
-    _require_floating("randn", dtype)
-    return _from_host(random.generator().standard_normal(shape), dtype, device, requires_grad)
-
-
-def _require_floating(name: str, dtype: Any) -> None:
-    if dtype is not None and not dtypes.as_dtype(dtype).is_floating_point:
-        raise NotImplementedError(
-            f"\"{name}\" not implemented for '{dtypes.as_dtype(dtype).name}'. Ask for a floating-point dtype."
-        )
-
-
-def randint(
-    low: int,
-    high: Any,
-    size: Sequence[int] | None = None,
-    *,
-    dtype: Any = None,
-    device: Any = None,
-    requires_grad: bool = False,
-) -> Tensor:
-    """Random integers from `low` (0 if left out) to below `high`, all as likely."""
-    if size is None:
-        low, high, size = 0, low, high
-    if low >= high:
-        raise RuntimeError(f"random_ expects 'from' to be less than 'to', but got from={low} >= to={high}")
-    values = random.generator().integers(low, high, flat((size,)))
-    return _from_host(values, dtype or dtypes.int64, device, requires_grad)
-
-
-def randperm(n: int, *, dtype: Any = None, device: Any = None) -> Tensor:
-    """The integers from 0 to below `n` in random order."""
-    return _from_host(random.generator().permutation(n), dtype or dtypes.int64, device, False)
-
-
-def rand_like(input: Tensor, *, dtype: Any = None, device: Any = None, requires_grad: bool = False) -> Tensor:
-    """`rand` in the shape of `input`, and in its dtype and on its device unless others are given."""
-    return rand(input.shape, dtype=dtype or input.dtype, device=device or input.device, requires_grad=requires_grad)
-
-
-def randn_like(input: Tensor, *, dtype: Any = None, device: Any = None, requires_grad: bool = False) -> Tensor:
-    """`randn` in the shape of `input`, and in its dtype and on its device unless others are given."""
-    return randn(input.shape, dtype=dtype or input.dtype, device=device or input.device, requires_grad=requires_grad)
+    return from_host(np.eye(n, m), dtype, device, requires_grad)
 
 
 def result_type(tensor1: Any, tensor2: Any) -> dtypes.dtype:
@@ -387,9 +327,9 @@ def result_type(tensor1: Any, tensor2: Any) -> dtypes.dtype:
     return dtypes.of_numpy(dtypes.result_dtype(operands))
 
 
-def _from_host(values: np.ndarray[Any, Any], dtype: Any, device: Any, requires_grad: bool) -> Tensor:
+def from_host(values: np.ndarray[Any, Any], dtype: Any, device: Any, requires_grad: bool) -> Tensor:
     """A tensor from values made on the host; the copy to another device is the point of asking for that device."""
     chosen = dtypes.get_default_dtype() if dtype is None else dtypes.as_dtype(dtype)
     made = Tensor(np.asarray(values).astype(chosen.dtype, copy=False))
     where = resolve(device)
-    return _finish(move(made, where), requires_grad)
+    return finish(move(made, where), requires_grad)

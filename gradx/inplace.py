@@ -65,7 +65,7 @@ def check_writable(variable: Variable, *operands: Any) -> None:
 
 def check_memory(array: Any) -> None:
     """An error if several elements share memory, as in an expanded tensor."""
-    if any(stride == 0 and n > 1 for stride, n in zip(array.strides, array.shape, strict=True)):
+    if array.size and any(stride == 0 and n > 1 for stride, n in zip(array.strides, array.shape, strict=True)):
         raise RuntimeError(
             "unsupported operation: more than one element of the written-to tensor refers to a single memory location. "
             "Please clone() the tensor before performing the operation."

@@ -26,13 +26,11 @@ def arrays_for(name: str, i: int, dtype: Any) -> list[np.ndarray]:
 def arguments(sample: S, tensors: list[Any]) -> list[Any]:
     """The positional arguments of a sample call, with `tensors` in the places of its tensor inputs."""
     given = iter(tensors)
-
-    def fill(arg: Any) -> Any:
-        if isinstance(arg, list):
-            return [fill(item) for item in arg]
-        return next(given) if isinstance(arg, T) else arg
-
-    return [fill(arg) for arg in sample.args]
+    filled = []
+    for arg in sample.args:
+        items = [next(given) if isinstance(item, T) else item for item in (arg if isinstance(arg, list) else [arg])]
+        filled.append(items if isinstance(arg, list) else items[0])
+    return filled
 
 
 def oracle(entry: Entry) -> Callable[..., Any]:

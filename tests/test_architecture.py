@@ -32,6 +32,7 @@ FLOORS = [
     {"methods"},
     {"tensor"},
     {"creation"},
+    {"sampling"},
     {"autograd", "nn", "cuda"},
     {"utils"},
     {""},  # gradx/__init__.py

@@ -138,6 +138,17 @@ def test_vectorized_results_are_the_same(vectorize):
     same(program, **CLOSE)
 
 
+@pytest.mark.parametrize("name", ["jacobian", "hessian", "vjp", "jvp", "vhp", "hvp"])
+@pytest.mark.parametrize("func", [lambda z: z * z.conj() * z, lambda z: (z * z).real, lambda z: z.abs().sum() ** 3])
+def test_complex_inputs(name, func):
+    def program(m):
+        z = m.tensor([1 + 2j, 3 - 1j], dtype=m.complex128)
+        extra = {"vjp": [m.ones_like(func(z))], "jacobian": [], "hessian": []}.get(name, [z * 1j])
+        return getattr(functional(m), name)(func, z, *extra)
+
+    same(program, **CLOSE)
+
+
 # ---- create_graph ----------------------------------------------------------------------------------------------------
 
 

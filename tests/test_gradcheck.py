@@ -25,6 +25,10 @@ def leaf(m, *values, device="cpu"):
     return m.tensor(values or (0.5, -1.5, 2.0), dtype=m.float64, requires_grad=True, device=device)
 
 
+def complexes(m):
+    return m.tensor([1 + 2j, 3 - 1j, -0.5j], dtype=m.complex128, requires_grad=True)
+
+
 def matrix(m, rows, columns):
     return (m.arange(rows * columns, dtype=m.float64).reshape(rows, columns) / 7 - 0.5).requires_grad_()
 
@@ -82,6 +86,10 @@ RIGHT = {
     "integers beside": lambda m: (lambda x: (x * x, m.arange(3)), leaf(m)),
     "whole numbers only": lambda m: (lambda x: x.floor().detach(), leaf(m)),
     "a Function": lambda m: (scaled_square(m, 1), leaf(m)),
+    "complex": lambda m: (lambda z: z * z, complexes(m)),
+    "complex to real": lambda m: (lambda z: (z.abs(), z.real * z.imag), complexes(m)),
+    "real to complex": lambda m: (lambda x: x * (1 + x * 1j), leaf(m)),
+    "complex with real": lambda m: (lambda x, z: (x * x, z.conj() * x), (leaf(m), complexes(m))),
     "no elements": lambda m: (lambda x: x * x, m.zeros(0, 2, dtype=m.float64, requires_grad=True)),
     "no elements left": lambda m: (lambda x: x[:0] * 2, leaf(m)),
 }
@@ -113,6 +121,7 @@ TWICE = {
     "several inputs": lambda m: (lambda x, y: (x @ y).tanh(), (matrix(m, 2, 3), matrix(m, 3, 2))),
     "several outputs": lambda m: (lambda x: (x.prod(), x.unsqueeze(0) ** 3, x.detach()), leaf(m)),
     "an unused input": lambda m: (lambda x, y: x * x, (leaf(m), leaf(m))),
+    "complex with real": lambda m: (lambda x, z: (z * z * x, (z.conj() * x).imag ** 3), (leaf(m), complexes(m))),
     "a Function": lambda m: (scaled_square(m, 1), leaf(m)),
 }
 
@@ -164,6 +173,11 @@ WRONG = {
     "not recorded at all": lambda m: (lambda x: x.detach() * 2, leaf(m)),
     "scaled": lambda m: (scaled_square(m, 1.01), leaf(m)),
     "of the wrong sign": lambda m: (scaled_square(m, -1), leaf(m)),
+    "complex, wrong in part": lambda m: (lambda z: z.real.detach() * z, complexes(m)),
+    "complex, second output": lambda m: (lambda x, z: (x * x, z.detach() * z * x), (leaf(m), complexes(m))),
+    "complex, real output": lambda m: (lambda x, z: (x * x.detach(), z * x), (leaf(m), complexes(m))),
+    "complex, conjugate": lambda m: (lambda z: (z * z.conj().detach()).real, complexes(m)),
+    "complex, not recorded": lambda m: (lambda z: z.detach() * 2, complexes(m)),
     "not a number": lambda m: (scaled_square(m, float("nan")), leaf(m)),
     "noisy": lambda m: (noisy_square(m, 1e-9), leaf(m)),
 }

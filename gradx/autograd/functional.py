@@ -4,7 +4,7 @@ Each of these evaluates `func(*inputs)` once, on new tensors over the memory of 
 recorded. They share their arguments:
 
     func          takes tensors; returns a tensor or a tuple of them (`hessian`, `vhp`, `hvp`: one tensor of one element)
-    inputs        a tensor or a tuple of them, floating-point: the point
+    inputs        a tensor or a tuple of them, floating-point or complex: the point
     v             the vector: a tensor or a tuple of them; may be left out where it has a single element, then it is 1
     create_graph  the results can be differentiated again, with respect to `inputs`, `v` and all else `func` uses
     strict        raise RuntimeError where a result does not depend on what it should, instead of giving zeros

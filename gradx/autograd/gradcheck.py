@@ -6,20 +6,24 @@ output. The full check takes every element for a direction and a cotangent; the 
 input and v of each output, and compares the numbers v J u only.
 
 A Jacobian is held as torch holds it, transposed: a row for each element of the input, a column for each of the output.
+Real and imaginary parts of complex outputs are checked one after the other. The derivative of a real s with respect to a
+complex x + iy is ds/dx + i ds/dy, as in torch.
 """
 
 from __future__ import annotations
 
+import functools
 import warnings
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np  # compares finished Jacobians, on the host
 
-from gradx.creation import as_tensor, eye, rand, zeros, zeros_like
+from gradx.creation import as_tensor, eye, zeros, zeros_like
 from gradx.differentiate import grad
-from gradx.dtypes import float64
+from gradx.dtypes import complex128, float64
 from gradx.ops.join import stack
+from gradx.sampling import rand
 from gradx.tensor import Tensor
 
 
@@ -45,11 +49,11 @@ def gradcheck(
     fast_mode: bool = False,
     masked: bool | None = None,
 ) -> bool:
-    """Compare the gradients of `func` with central differences, for all inputs that require grad.
+    """Compare the gradients of `func` with central differences, for all inputs that require grad: True if they agree.
 
     Args:
         func: takes the inputs; returns a tensor or several. Outputs that do not require grad are left out.
-        inputs: a tensor or several arguments, tensors or not. Those to check require grad and had better be float64.
+        inputs: a tensor or several arguments, tensors or not. Those to check require grad, and are float64 or complex128.
         eps: how far the inputs are moved to either side.
         atol, rtol: a gradient may differ from its numerical value n by ``atol + rtol * abs(n)``.
         raise_exception: raise GradcheckError for a wrong gradient; otherwise return False.
@@ -59,9 +63,6 @@ def gradcheck(
         check_forward_ad, check_batched_forward_grad: not supported yet; so `check_backward_ad` must be True.
         fast_mode: compare one number for each input and output instead of their Jacobian.
         check_grad_dtypes, masked: taken for torch's sake. A gradient always has its input's dtype, and none is sparse.
-
-    Returns:
-        True if all gradients are right.
 
     Raises:
         GradcheckError: a gradient is wrong; the message shows both Jacobians.
@@ -76,16 +77,20 @@ def gradcheck(
     >>> gradcheck(lambda x: x.sin() * x.detach(), x, raise_exception=False)
     False
     """
-    _require_one(check_forward_ad=check_forward_ad, check_backward_ad=check_backward_ad)
-    _require_second(check_batched_grad=check_batched_grad, check_backward_ad=check_backward_ad)
-    _require_second(check_batched_forward_grad=check_batched_forward_grad, check_forward_ad=check_forward_ad)
+    if not (check_forward_ad or check_backward_ad):
+        raise AssertionError("Expected at least one of check_forward_ad or check_backward_ad to be True")
+    if check_batched_grad and not check_backward_ad:
+        raise AssertionError("Setting check_batched_grad=True requires check_backward_ad to be True")
+    if check_batched_forward_grad and not check_forward_ad:
+        raise AssertionError("Setting check_batched_forward_grad=True requires check_forward_ad to be True")
     if check_forward_ad:
         raise NotImplementedError("check_forward_ad=True is not supported: gradx differentiates in reverse mode only.")
     given = _as_tuple(inputs)
     _check_inputs(given)
     try:
-        check = _Check(func, given, _as_tuple(func(*given)), eps, atol, rtol, nondet_tol)
-        check.run(fast_mode)
+        check = _Check(func, given, _differentiable(given), _as_tuple(func(*given)), eps, atol, rtol, nondet_tol)
+        for part in check.parts():
+            part.run(fast_mode)
         if check_batched_grad:
             check.batched()
         check.zeros()
@@ -132,9 +137,12 @@ def gradgradcheck(
     >>> gradgradcheck(lambda x: x.sin() * x, x)
     True
     """
-    _require_one(check_fwd_over_rev=check_fwd_over_rev, check_rev_over_rev=check_rev_over_rev)
-    _require_second(check_undefined_grad=check_undefined_grad, check_rev_over_rev=check_rev_over_rev)
-    _require_second(check_batched_grad=check_batched_grad, check_rev_over_rev=check_rev_over_rev)
+    if not (check_fwd_over_rev or check_rev_over_rev):
+        raise AssertionError("Expected at least one of check_fwd_over_rev or check_rev_over_rev to be True")
+    if check_undefined_grad and not check_rev_over_rev:
+        raise AssertionError("Setting check_undefined_grad=True requires check_rev_over_rev to be True")
+    if check_batched_grad and not check_rev_over_rev:
+        raise AssertionError("Setting check_batched_grad=True requires check_rev_over_rev to be True")
     given = _as_tuple(inputs)
     if grad_outputs is None:
         outputs = _differentiable(_as_tuple(func(*given)))
@@ -171,59 +179,59 @@ class _Check(NamedTuple):
 
     func: Callable[..., Any]
     inputs: tuple[Any, ...]
+    wanted: tuple[Tensor, ...]  # those of the inputs that require grad
     results: tuple[Any, ...]
     eps: float
     atol: float
     rtol: float
     nondet_tol: float
-
-    @property
-    def wanted(self) -> tuple[Tensor, ...]:
-        return _differentiable(self.inputs)
+    prefixes: dict[int, str] = {}  # noqa: RUF012  # how an error begins, by output; never changed
 
     @property
     def outputs(self) -> tuple[Tensor, ...]:
         return _differentiable(self.results)
 
+    def parts(self) -> list[_Check]:
+        """This check itself; or, where outputs are complex, one of their imaginary and one of their real parts."""
+        complexes = [i for i, out in enumerate(self.outputs) if out.is_complex()]
+        parts = []
+        for attribute, name in (("imag", "imaginary"), ("real", "real")) if complexes else ():
+            func = functools.partial(_part, attribute, self.func)
+            prefixes = dict.fromkeys(complexes, f"While considering the {name} part of complex outputs only, ")
+            parts.append(self._replace(func=func, results=func(*self.inputs), prefixes=prefixes))
+        return parts or [self]
+
     def run(self, fast: bool) -> None:
         """Compare analytical and numerical Jacobians; without differentiable outputs the latter must be zero."""
-        if self.outputs and fast:
-            self._fast()
-        elif self.outputs:
-            self._full()
-        elif any(_any_nonzero(self.numerical(x, _basis(x))) for x in self.wanted):
+        random = np.random.default_rng(0)  # its own: the program's random numbers stay as they are
+        directions = [[_random_unit(x, random)] if fast else _basis(x) for x in self.wanted]
+        numerical = [self.numerical(x, along) for x, along in zip(self.wanted, directions, strict=True)]
+        if not self.outputs and any(map(_any_nonzero, numerical)):
             raise GradcheckError(
                 "Numerical gradient for function expected to be zero. No output requires grad, yet they change with the "
                 "inputs: part of the computation was not recorded."
             )
-
-    def _full(self) -> None:
-        numerical = [self.numerical(x, _basis(x)) for x in self.wanted]
         for i, output in enumerate(self.outputs):
-            for j, analytical in enumerate(self.analytical(output, _basis(output))):
-                if not self._close(analytical, numerical[j][i]):
-                    raise GradcheckError(_mismatch(i, j, numerical[j][i], analytical))
+            cotangents = [_random_unit(output, random)] if fast else _basis(output)
+            for j, found in enumerate(self.analytical(output, cotangents)):
+                expected, scale = numerical[j][i], 1.0
+                if fast:
+                    (u,), (v,) = directions[j], cotangents
+                    expected, found = (expected * v.reshape(1, -1)).sum(), (u.reshape(-1, 1) * found).sum()
+                    scale = float((u.sum() * v.sum()).abs())
+                if not self._close(found, expected, scale):
+                    raise GradcheckError(self._mismatch(i, j, expected, found) + (self._in_full(i, j) if fast else ""))
 
-    def _fast(self) -> None:
-        random = np.random.default_rng(0)  # its own: the program's random numbers stay as they are
-        directions = [_random_unit(x, random) for x in self.wanted]
-        numerical = [self.numerical(x, [u]) for x, u in zip(self.wanted, directions, strict=True)]
-        for i, output in enumerate(self.outputs):
-            v = _random_unit(output, random)
-            for j, column in enumerate(self.analytical(output, [v])):
-                u = directions[j]
-                expected, found = (numerical[j][i] * v.reshape(1, -1)).sum(), (u.reshape(-1, 1) * column).sum()
-                if not self._close(found, expected, float(u.sum() * v.sum())):
-                    raise GradcheckError(_mismatch(i, j, expected, found) + self._in_full(i, j))
+    def _mismatch(self, i: int, j: int, numerical: Tensor, analytical: Tensor) -> str:
+        which = f"{self.prefixes.get(i, '')}Jacobian mismatch for output {i} with respect to input {j}"
+        return f"{which},\nnumerical:{numerical}\nanalytical:{analytical}\n"
 
     def _in_full(self, i: int, j: int) -> str:
         """What the Jacobians are where the fast check failed."""
         x, output = self.wanted[j], self.outputs[i]
         numerical = self.numerical(x, _basis(x))[i]
         analytical = self.analytical(output, _basis(output))[j]
-        verdict = (
-            "agree, so that fast_mode=False might pass" if self._close(analytical, numerical) else "differ as well"
-        )
+        verdict = "agree: fast_mode=False might pass" if self._close(analytical, numerical) else "differ as well"
         return (
             f"\nIn fast mode these are the numbers v J u for random u and v. The Jacobians themselves {verdict}:\n"
             f"numerical:{numerical}\nanalytical:{analytical}\n"
@@ -235,11 +243,14 @@ class _Check(NamedTuple):
     def numerical(self, x: Tensor, directions: Sequence[Tensor]) -> list[Tensor]:
         """For each output, how it changes as the input `x` moves along each direction: a row for each.
 
-        Outputs are those that require grad; if none does, all floating-point ones.
+        Outputs are those that require grad; if none does, all that might.
         """
-        outputs = self.outputs or tuple(t for t in self.results if isinstance(t, Tensor) and t.is_floating_point())
+        outputs = self.outputs or tuple(t for t in self.results if isinstance(t, Tensor) and t.array.dtype.kind in "fc")
         places = [i for i, result in enumerate(self.results) if any(result is out for out in outputs)]
         changes = [self._differences(x.data, u, places) for u in directions]
+        if x.is_complex():
+            for change, u in zip(changes, directions, strict=True):
+                change[:] = [a + 1j * b for a, b in zip(change, self._differences(x.data, 1j * u, places), strict=True)]
         return [_matrix([change[k] for change in changes], 0, out) for k, out in enumerate(outputs)]
 
     def _differences(self, x: Tensor, direction: Tensor, places: list[int]) -> list[Tensor]:
@@ -295,7 +306,7 @@ class _Check(NamedTuple):
             raise GradcheckError("backward not multiplied by grad_output")
 
     def undefined(self) -> None:
-        """Gradients must be zero too where that of one output is missing. A node that none reaches is never run."""
+        """They must be zero too where that of one output is missing. Where all are, the node is never run."""
         for i in range(len(self.outputs)):
             rest = self.outputs[:i] + self.outputs[i + 1 :]
             try:
@@ -308,29 +319,18 @@ class _Check(NamedTuple):
                 )
 
 
-def _require_one(**flags: bool) -> None:
-    if not any(flags.values()):
-        raise AssertionError(f"Expected at least one of {' or '.join(flags)} to be True")
-
-
-def _require_second(**flags: bool) -> None:
-    (first, wished), (second, given) = flags.items()
-    if wished and not given:
-        raise AssertionError(f"Setting {first}=True requires {second} to be True")
-
-
 def _check_inputs(inputs: tuple[Any, ...]) -> None:
     """Raise what `gradcheck` raises for inputs that it cannot check."""
     for i, x in enumerate(inputs):
         if not isinstance(x, Tensor) or not x.requires_grad:
             continue
-        if x.dtype != float64:
+        if x.dtype not in (float64, complex128):
             warnings.warn(
                 f"Input #{i} requires gradient and is not a double precision floating point or complex. This check will likely "
                 "fail if all the inputs are not of double precision floating point or complex. ",
                 stacklevel=3,
             )
-        if x.numel() and any(stride == 0 and n > 1 for stride, n in zip(x.stride(), x.shape, strict=True)):
+        if any(stride == 0 and n > 1 for stride, n in zip(x.stride(), x.shape, strict=True)):
             raise RuntimeError(
                 f"The {i}th input has a dimension with stride 0. gradcheck only supports inputs that are non-overlapping to "
                 "be able to compute the numerical gradients correctly. You should call .contiguous on the input before "
@@ -357,6 +357,12 @@ def _as_tuple(values: Any) -> tuple[Any, ...]:
     return tuple(values) if isinstance(values, (tuple, list)) else (values,)
 
 
+def _part(attribute: str, func: Callable[..., Any], *args: Any) -> tuple[Any, ...]:
+    """What `func` returns, with "real" or "imag" of complex tensors."""
+    results = _as_tuple(func(*args))
+    return tuple(getattr(t, attribute) if isinstance(t, Tensor) and t.is_complex() else t for t in results)
+
+
 def _differentiable(values: Sequence[Any]) -> tuple[Tensor, ...]:
     return tuple(t for t in values if isinstance(t, Tensor) and t.requires_grad)
 
@@ -378,8 +384,9 @@ def _random_unit(like: Tensor, random: np.random.Generator) -> Tensor:
 
 
 def _random_gradient(output: Tensor, gaps: bool) -> Tensor:
-    """A leaf shaped like `output`, with elements from -1 to 1; with `gaps`, every second element of its memory."""
-    drawn = 2 * rand(output.shape, dtype=output.dtype, device=output.device) - 1
+    """A leaf shaped like `output`, with parts from -1 to 1; with `gaps`, every second element of its memory."""
+    drawn, imaginary = (2 * rand(output.shape, dtype=float64, device=output.device) - 1 for _ in range(2))
+    drawn = (drawn + 1j * imaginary if output.is_complex() else drawn).to(output.dtype)
     return (stack([drawn, drawn], -1)[..., 0] if gaps else drawn).detach().requires_grad_()
 
 
@@ -389,8 +396,3 @@ def _matrix(lines: list[Tensor], dim: int, like: Tensor) -> Tensor:
         return stack(lines, dim)
     shape = (0, like.numel()) if dim == 0 else (like.numel(), 0)
     return zeros(shape, dtype=like.dtype, device=like.device)
-
-
-def _mismatch(i: int, j: int, numerical: Tensor, analytical: Tensor) -> str:
-    which = f"output {i} with respect to input {j}"
-    return f"Jacobian mismatch for {which},\nnumerical:{numerical}\nanalytical:{analytical}\n"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 from gradx import dtypes
@@ -63,7 +64,11 @@ class DescriptionMethods(Variable):
 
     def stride(self) -> tuple[int, ...]:
         """For each dimension, how many elements apart its neighbours are in memory."""
-        return tuple(n // self.array.itemsize for n in self.array.strides)
+        array = self.array
+        if array.size:
+            return tuple(n // array.itemsize for n in array.strides)
+        lengths = [max(n, 1) for n in array.shape]  # the array libraries have none to tell where there are no elements
+        return tuple(math.prod(lengths[d + 1 :]) for d in range(array.ndim))
 
     def is_contiguous(self) -> bool:
         """Whether the elements lie in memory in row-major order without gaps."""
