@@ -18,11 +18,12 @@ class dtype:
     NumPy and CuPy accept it wherever they take a dtype: ``np.zeros(3, dtype=gradx.float32)``.
     """
 
-    __slots__ = ("dtype", "is_complex", "is_floating_point", "itemsize", "name", "title")
+    __slots__ = ("dtype", "is_complex", "is_floating_point", "itemsize", "name", "title", "type_name")
 
-    def __init__(self, name: str, title: str) -> None:
+    def __init__(self, name: str, title: str, type_name: str) -> None:
         self.name: Final = name
-        self.title: Final = title  # what torch's messages call it
+        self.title: Final = title  # what torch's messages call it, some of them
+        self.type_name: Final = type_name  # and the others: by its C++ type
         self.dtype: Final = np.dtype(name)  # the attribute by which NumPy recognises a dtype
         self.itemsize: Final = self.dtype.itemsize
         self.is_floating_point: Final = self.dtype.kind == "f"
@@ -35,17 +36,17 @@ class dtype:
         return as_dtype, (self.name,)
 
 
-bool_ = dtype("bool", "Bool")
-uint8 = dtype("uint8", "Byte")
-int8 = dtype("int8", "Char")
-int16 = dtype("int16", "Short")
-int32 = dtype("int32", "Int")
-int64 = dtype("int64", "Long")
-float16 = dtype("float16", "Half")
-float32 = dtype("float32", "Float")
-float64 = dtype("float64", "Double")
-complex64 = dtype("complex64", "ComplexFloat")
-complex128 = dtype("complex128", "ComplexDouble")
+bool_ = dtype("bool", "Bool", "bool")
+uint8 = dtype("uint8", "Byte", "unsigned char")
+int8 = dtype("int8", "Char", "signed char")
+int16 = dtype("int16", "Short", "short int")
+int32 = dtype("int32", "Int", "int")
+int64 = dtype("int64", "Long", "long int")
+float16 = dtype("float16", "Half", "c10::Half")
+float32 = dtype("float32", "Float", "float")
+float64 = dtype("float64", "Double", "double")
+complex64 = dtype("complex64", "ComplexFloat", "c10::complex<float>")
+complex128 = dtype("complex128", "ComplexDouble", "c10::complex<double>")
 
 # In promotion order within each category; only uint8 with a signed integer leaves the ladder (see `_wider`).
 ALL: Final = (bool_, uint8, int8, int16, int32, int64, float16, float32, float64, complex64, complex128)

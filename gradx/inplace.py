@@ -50,7 +50,7 @@ def check_writable(variable: Variable, *operands: Any) -> None:
         return
     view = variable._view
     if view is not None:
-        view.require_writable("is being modified inplace")
+        variables.require_writable(variable, view, "is being modified inplace")
         if variable.needs_grad and view.base.node is None:
             raise RuntimeError(
                 "a view of a leaf Variable that requires grad is being used in an in-place operation. Change it under "
@@ -97,8 +97,11 @@ class _Changing:
 changing = _Changing()
 
 
-def overwrite(variable: Variable, result: Variable) -> None:
+def overwrite(variable: Variable, result: Variable, *, one_value: bool = False) -> None:
     """Write `result` over the tensor, which takes over its history.
+
+    Args:
+        one_value: all elements of `result` are the same, so that those of the tensor may share memory.
 
     Raises:
         RuntimeError: the shape or dtype of `result` does not fit, or elements of the tensor share memory.
@@ -109,7 +112,8 @@ def overwrite(variable: Variable, result: Variable) -> None:
     given, own = dtypes.of_numpy(new.dtype), dtypes.of_numpy(array.dtype)
     if not dtypes.can_cast(given, own):
         raise RuntimeError(f"result type {given.title} can't be cast to the desired output type {own.title}")
-    check_memory(array)
+    if not one_value:
+        check_memory(array)
     node = result.node
     if isinstance(node, OpNode):
         node.keep_first_input()
@@ -142,4 +146,7 @@ def take_history(variable: Variable, result: Variable) -> None:
         view.seen[0] = -1
         variables.refresh(variable)
     if variable.version is not None and variable.node is not None:
-        variable.version[1:] = [tape.output_name(variable.node, variable.output_nr)]
+        name = variable.node.output_name(variable.output_nr)
+        variable.version[1:] = [
+            name if view is None else "output 0 of AsStrided"
+        ]  # what torch takes views by, in the end

@@ -231,14 +231,13 @@ class Op:
         result.version = source.version
         if source.version is None:
             return
-        base, steps, unrecorded, output = source, (), not mode.grad, None
+        base, steps, unrecorded, several = source, (), not mode.grad, output_nr is not None
         if source._view is not None:
-            base, steps, _, before, output = source._view
-            unrecorded |= before
-        if output_nr is not None:
-            output = f"Output {output_nr} of {self.node_types[0].__name__.removesuffix('Backward0')}"
+            base, steps, _, unrecorded_before, several_before = source._view
+            unrecorded |= unrecorded_before
+            several |= several_before
         again = self if output_nr is None else functools.partial(_output, self, output_nr)
-        result._view = variables.View(base, (*steps, (again, args[1:])), [source.version[0]], unrecorded, output)
+        result._view = variables.View(base, (*steps, (again, args[1:])), [source.version[0]], unrecorded, several)
 
 
 def _output(operation: Op, number: int, *args: Any) -> Any:

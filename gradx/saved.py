@@ -100,8 +100,10 @@ class SavingNode(Node):
         assert self.saved is not None
         array, edge = self.saved[place], self.origin_of(place)
         cell = next(v for p, v, _ in self.versions if p == place)
-        computed = edge is not None and not isinstance(edge[0], tape.AccumulateGrad)
-        maker = cell[1] if len(cell) > 1 else tape.output_name(*edge) if edge and computed else ""
+        if edge is None or isinstance(edge[0], tape.AccumulateGrad):
+            maker = cell[1] if len(cell) > 1 else ""
+        else:
+            maker = cell[1] if len(cell) > 1 and edge[0] is not self else edge[0].output_name(edge[1])
         origin = f", which is {maker}," if maker else ""
         raise RuntimeError(
             "one of the variables needed for gradient computation has been modified by an inplace operation: "

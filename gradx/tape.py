@@ -82,6 +82,10 @@ class Node:
         """The operation's name, such as ``MulBackward0``."""
         return type(self).__name__
 
+    def output_name(self, output_nr: int) -> str:
+        """One of the outputs, as torch's messages call it: ``output 0 of Mul``."""
+        return f"output {output_nr} of {re.sub(r'Backward[0-9]*$', '', self.name())}"
+
     @property
     def next_functions(self) -> tuple[tuple[Node | None, int], ...]:
         """For each tensor input, the node that its gradient goes to (None where none is needed) and the output number."""
@@ -123,11 +127,6 @@ class Node:
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} object at {id(self):#x}>"
-
-
-def output_name(node: Node, output_nr: int) -> str:
-    """An output of a node, as torch's messages call it: ``output 0 of Mul``."""
-    return f"output {output_nr} of {re.sub(r'Backward[0-9]*$', '', node.name())}"
 
 
 class AccumulateGrad(Node):

@@ -28,17 +28,18 @@ class View(NamedTuple):
     steps: Steps  # how the view is taken, of any array or tensor shaped like the base
     seen: list[int]  # the version of the shared memory for which the view's node holds
     unrecorded: bool  # whether it was taken under no_grad
-    output: str | None  # "Output 1 of Split" if it is one of several views from one call
+    several: bool  # whether it is one of several views from one call, or a view of one
 
-    def require_writable(self, happened: str) -> None:
-        """Raise torch's error for views that must not change while operations are recorded."""
-        if self.unrecorded:
-            happened = f"A view was created in no_grad mode and {happened} with grad mode enabled."
-        elif self.output:
-            happened = f"{self.output} is a view and {happened}."
-        else:
-            return
-        raise RuntimeError(f"{happened} {_SEVERAL_VIEWS if self.output else _UNRECORDED_VIEW}")
+
+def require_writable(variable: Variable, view: View, happened: str) -> None:
+    """Raise torch's error for views that must not change while operations are recorded."""
+    if not (view.unrecorded or view.several):
+        return
+    if view.unrecorded or variable.node is None:
+        happened = f"A view was created in no_grad mode and {happened} with grad mode enabled."
+    else:
+        happened = f"O{variable.node.output_name(variable.output_nr)[1:]} is a view and {happened}."
+    raise RuntimeError(f"{happened} {_SEVERAL_VIEWS if view.several else _UNRECORDED_VIEW}")
 
 
 _UNRECORDED_VIEW = (
@@ -105,7 +106,7 @@ def refresh(variable: Variable) -> None:
     if view is None or variable.version is None or view.seen[0] == variable.version[0] or not mode.grad:
         return
     if view.base.needs_grad:
-        view.require_writable("its base or another view of its base has been modified inplace")
+        require_writable(variable, view, "its base or another view of its base has been modified inplace")
         again = replay(view.steps, view.base)
         variable.node, variable.output_nr, variable.needs_grad = again.node, again.output_nr, True
     view.seen[0] = variable.version[0]

@@ -75,6 +75,11 @@ class NumpyBackend(Backend):
     def alias(self, x: Array) -> Array:
         return np.asarray(x).view()
 
+    def expand(self, x: Array, shape: Dims) -> Array:
+        y = np.broadcast_to(x, shape)
+        y.flags.writeable = x.flags.writeable  # parts of it, such as y[0], may be written to
+        return y
+
     def floor_divide(self, x: Array | float, y: Array | float) -> Array:
         _refuse_zero(x, y)
         return np.floor_divide(x, y)

@@ -82,7 +82,7 @@ class HistoryMethods(DescriptionMethods):
                 )
             if value is self:
                 raise RuntimeError("can't assign Variable as its own grad")
-            given, own = value.dtype.title.lower(), self.dtype.title
+            given, own = value.dtype.type_name, self.dtype.title
             if value.dtype is not self.dtype:
                 raise RuntimeError(
                     f"attempting to assign a gradient with dtype '{given}' to a tensor with grad_dtype '{own}'. Convert it with "

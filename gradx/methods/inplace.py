@@ -75,11 +75,19 @@ class InplaceMethods(Variable):
     clamp_, masked_fill_, bitwise_not_ = _twins(select.clamp, select.masked_fill, compare.bitwise_not)
     clip_ = clamp_
     sgn_, conj_physical_ = _twins(magnitude.sgn, complexes.conj)
-    fill_, copy_ = _twins(_fill, _copy)
+    copy_ = _inplace(_copy)
+
+    def fill_(self, value: Any) -> Self:
+        """Set every element to `value`, a number or a tensor without dimensions."""
+        check_writable(self, value)
+        overwrite(self, _fill(self, value), one_value=True)
+        return self
 
     def zero_(self) -> Self:
         """Set every element to zero."""
-        return self.fill_(0)  # type: ignore[no-any-return]
+        check_writable(self)
+        overwrite(self, constant.zero(self, 0), one_value=True)
+        return self
 
     def __setitem__(self, place: Any, value: Any) -> None:
         """Write `value`, a number, an array or a tensor, at an index, broadcast as need be.
@@ -88,16 +96,17 @@ class InplaceMethods(Variable):
             IndexError: as for reading at that index.
             RuntimeError: `value` does not fit what is there, or the tensor may not be changed in place.
         """
-        target, advanced = index.resolve(self, place)  # type: ignore[arg-type]
+        tensor: Any = self
+        whole = place is Ellipsis or (isinstance(place, slice) and place == slice(None))
+        target, advanced = (tensor, None) if whole else index.resolve(tensor, place)
         if isinstance(value, (bool, int, float, complex)):
             source = value
         else:
             source = _slimmed(value if isinstance(value, Variable) else _like(value, self))
-        check_writable(target, source)
         if advanced is None:
-            overwrite(target, _copy(target, source) if isinstance(source, Variable) else _fill(target, source))
-        else:
-            overwrite(target, index.put(target, source, advanced))
+            result = _copy(target, source) if isinstance(source, Variable) else _fill(target, source)
+        check_writable(target, source)
+        overwrite(target, result if advanced is None else index.put(target, source, advanced))
 
 
 def _like(value: Any, like: Variable) -> Variable:

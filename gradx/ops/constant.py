@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from gradx.op import op
+from gradx.op import op, renamed
 
 if TYPE_CHECKING:
     from gradx.tensor import Tensor, TensorMask
@@ -30,6 +30,9 @@ def copy(input: Tensor, src: TensorMask) -> Tensor:
     """The elements of `src`, broadcast to the shape of `input` and cast to its dtype."""
 
 
-@op(name="FillBackward1", input=lambda g: zeros_like(g), value=lambda g: g)
+@op(name=("FillBackward2", "FillBackward3"), input=lambda g: zeros_like(g), value=lambda g: g)
 def fill(input: Tensor, value: TensorMask) -> Tensor:
     """One value, a number or a tensor without dimensions, in the shape and dtype of `input`."""
+
+
+zero = renamed("fill", "ZeroBackward0")

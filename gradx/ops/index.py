@@ -26,6 +26,8 @@ def _slice(input: Tensor, index: Index) -> Tensor:
 
 
 _select = renamed("slice", "SelectBackward0")
+_unsqueeze = renamed("slice", "UnsqueezeBackward0")
+_whole = renamed("slice", "AliasBackward0")
 
 
 @op(grad_output=lambda g, index: _slice(g, index))
@@ -79,9 +81,21 @@ def resolve(input: Tensor, index: Any) -> tuple[Tensor, Index | None]:
     index, advanced = normalise(input, index)
     basic, rest = split(index) if advanced else (index, None)
     try:
-        return input if basic is None else _slice(input, basic), rest
+        return input if basic is None else _view_of(basic)(input, basic), rest
     except IndexError as error:
         raise IndexError(_as_torch_says(str(error), input, index)) from None
+
+
+def _view_of(index: Index) -> Any:
+    """The operation that takes basic indices, under the name of the last step that torch would take."""
+    for item in reversed(index):
+        if isinstance(item, int):
+            return _select
+        if item is None:
+            return _unsqueeze
+        if item is not Ellipsis and item != slice(None):
+            return _slice
+    return _whole
 
 
 def put(input: Tensor, value: Any, index: Index) -> Tensor:
@@ -233,6 +247,8 @@ def select(input: Tensor, dim: int, index: int) -> Tensor:
 @samples(S(T(3, 4), 1, 1, 2), S(T(3), 0, 0, 3))
 def narrow(input: Tensor, dim: int, start: int, length: int) -> Tensor:
     """A view of `length` elements from `start` along `dim`."""
+    if not input.shape:
+        raise RuntimeError("narrow() cannot be applied to a 0-dim tensor.")
     dim = wrap(dim, len(input.shape))
     size = input.shape[dim]
     if start < 0:

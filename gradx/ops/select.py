@@ -64,8 +64,8 @@ def masked_fill(input: Tensor, mask: TensorMask, value: Operand) -> Tensor:
     tensor([9., 2.])
     """
     if isinstance(mask, Variable) and mask.array.dtype.kind != "b":
-        found = dtypes.of_numpy(mask.array.dtype).title.lower()
-        raise RuntimeError(f"masked_fill only supports boolean masks, but got mask with dtype {found}")
+        found = dtypes.of_numpy(mask.array.dtype).type_name
+        raise RuntimeError(f"masked_fill_ only supports boolean masks, but got mask with dtype {found}")
     if isinstance(value, Variable) and value.array.ndim:
         raise RuntimeError(
             f"masked_fill only supports a 0-dimensional value tensor, but got tensor with {value.array.ndim} dimension(s)."
