@@ -318,13 +318,7 @@ def result_type(tensor1: Any, tensor2: Any) -> dtypes.dtype:
     >>> gradx.result_type(gradx.tensor([1, 2]), 1.0)
     gradx.float32
     """
-    operands = [
-        dtypes.Operand(x.array.dtype, 2 if x.ndim else 1)
-        if isinstance(x, Tensor)
-        else dtypes.Operand(dtypes.scalar_dtype(x).dtype, 0)
-        for x in (tensor1, tensor2)
-    ]
-    return dtypes.of_numpy(dtypes.result_dtype(operands))
+    return dtypes.of_numpy(dtypes.result_dtype(dtypes.operands((tensor1, tensor2))))
 
 
 def from_host(values: np.ndarray[Any, Any], dtype: Any, device: Any, requires_grad: bool) -> Tensor:

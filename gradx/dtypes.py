@@ -6,7 +6,7 @@ Source: torch's "Tensor Attributes" page (``torch.dtype``, "type promotion"). Nu
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, Final, NamedTuple
 
 import numpy as np
@@ -134,6 +134,18 @@ class Operand(NamedTuple):
 
     dtype: np.dtype[Any]
     standing: int
+
+
+def operands(values: Iterable[Any]) -> list[Operand]:
+    """What promotion looks at, of tensors and numbers; None is left out."""
+    found = []
+    for value in values:
+        array = getattr(value, "array", None)
+        if array is not None:
+            found.append(Operand(array.dtype, 2 if array.ndim else 1))
+        elif value is not None:
+            found.append(Operand(scalar_dtype(value).dtype, 0))
+    return found
 
 
 def result_dtype(operands: Sequence[Operand]) -> np.dtype[Any]:

@@ -10,6 +10,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
+
 from gradx import dtypes, modes, tape, variables
 from gradx.backends import backend_of
 from gradx.node import OpNode
@@ -45,12 +47,12 @@ class CopySlices(Node):
 
 def check_writable(variable: Variable, *operands: Any) -> None:
     """Raise torch's errors for tensors that must not be changed in place while recording."""
-    variables.refresh(variable)
-    if not modes.is_grad_enabled() or not any(isinstance(t, Variable) and t.needs_grad for t in (variable, *operands)):
+    if not modes.is_grad_enabled() or not any(_involved(t) for t in (variable, *operands)):
         return
     view = variable._view
     if view is not None:
         variables.require_writable(variable, view, "is being modified inplace")
+        variables.refresh(variable)
         if variable.needs_grad and view.base.node is None:
             raise RuntimeError(
                 "a view of a leaf Variable that requires grad is being used in an in-place operation. Change it under "
@@ -61,6 +63,13 @@ def check_writable(variable: Variable, *operands: Any) -> None:
             "a leaf Variable that requires grad is being used in an in-place operation. Its gradient would belong to "
             "elements that are gone: change it under gradx.no_grad(), or change a clone()."
         )
+
+
+def _involved(operand: Any) -> bool:
+    """Whether an operand, or what it is a view of, is part of a graph."""
+    if not isinstance(operand, Variable):
+        return False
+    return operand.needs_grad or (operand._view is not None and operand._view.base.needs_grad)
 
 
 def check_memory(array: Any) -> None:
@@ -107,11 +116,8 @@ def overwrite(variable: Variable, result: Variable, *, one_value: bool = False) 
         RuntimeError: the shape or dtype of `result` does not fit, or elements of the tensor share memory.
     """
     array, new = variable.array, result.array
-    if new.shape != array.shape:
-        raise RuntimeError(f"output with shape {list(array.shape)} doesn't match the broadcast shape {list(new.shape)}")
-    given, own = dtypes.of_numpy(new.dtype), dtypes.of_numpy(array.dtype)
-    if not dtypes.can_cast(given, own):
-        raise RuntimeError(f"result type {given.title} can't be cast to the desired output type {own.title}")
+    require_room(variable, result)
+    _require_castable(new.dtype, array.dtype)
     if not one_value:
         check_memory(array)
     node = result.node
@@ -125,24 +131,32 @@ def overwrite(variable: Variable, result: Variable, *, one_value: bool = False) 
         take_history(variable, result)
 
 
-def _move_retained(variable: Variable, result: Variable) -> None:
-    """What `retain_grad` keeps is the gradient of the tensor as it is now."""
-    hooks = variable.node.hooks if variable.node is not None else None
-    reference = hooks.retained.get(variable.output_nr) if hooks is not None else None
-    if hooks is None or reference is None or reference() is not variable or result.node is None:
-        return
-    del hooks.retained[variable.output_nr]
-    result.node.hooks_to_write().retained[result.output_nr] = reference
+def _require_castable(new: Any, own: Any) -> None:
+    given, kept = dtypes.of_numpy(new), dtypes.of_numpy(own)
+    if not dtypes.can_cast(given, kept):
+        raise RuntimeError(f"result type {given.title} can't be cast to the desired output type {kept.title}")
+
+
+def require_castable(variable: Variable, *operands: Any) -> None:
+    """Raise torch's error if the dtype that an operation of these operands gives cannot be written over the tensor."""
+    _require_castable(dtypes.result_dtype(dtypes.operands((variable, *operands))), variable.array.dtype)
+
+
+def require_room(variable: Variable, value: Variable) -> None:
+    """Raise torch's error if a value is broadcast to more than the tensor's shape."""
+    own = variable.array.shape
+    whole = np.broadcast_shapes(own, value.array.shape)
+    if whole != own:
+        raise RuntimeError(f"output with shape {list(own)} doesn't match the broadcast shape {list(whole)}")
 
 
 def take_history(variable: Variable, result: Variable) -> None:
     """Make the tensor, which now has the elements of `result`, an output of what computed them."""
-    _move_retained(variable, result)
     view = variable._view
     if view is None:
-        variable.node, variable.output_nr, variable.needs_grad = result.node, result.output_nr, result.needs_grad
+        variables.set_history(variable, result.node, result.output_nr, result.needs_grad)
     elif view.base.needs_grad or result.needs_grad:
-        tape.attach(view.base, CopySlices(view.base, result, view.steps))
+        variables.set_history(view.base, CopySlices(view.base, result, view.steps), 0, True)
         view.seen[0] = -1
         variables.refresh(variable)
     if variable.version is not None and variable.node is not None:

@@ -141,8 +141,12 @@ class set_grad_enabled(_Block):
     """
 
     def __init__(self, mode: bool) -> None:
-        super().__init__(bool(mode))
-        self.mode = bool(mode)
+        if not isinstance(mode, bool):
+            raise TypeError(
+                f"set_grad_enabled(): argument 'enabled' (position 1) must be bool, not {type(mode).__name__}"
+            )
+        super().__init__(mode)
+        self.mode = mode
         self._start = is_grad_enabled()
         self._set(self.mode)
 
@@ -155,6 +159,9 @@ class set_grad_enabled(_Block):
 
     def __exit__(self, *exception: object) -> None:
         self._set(self._start)
+
+    def __repr__(self) -> str:
+        return f"set_grad_enabled(mode={self.mode})"
 
     def __call__(self, function: F) -> F:
         self._set(self._start)  # as a decorator it acts within calls only

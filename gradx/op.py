@@ -140,6 +140,8 @@ class Op:
             first = next((arrays[i] for i in self.masks if type(args[i]) not in _RANK), None)
             if first is None:
                 self._raise_no_tensor(args)
+        if rank == 0 and self.no_bools and (first is None or first.dtype.kind != "b"):
+            raise RuntimeError(self.no_bools)
         if not tensors:
             return self.kernels[type(first)](*arrays)
         if raw or not same:
@@ -206,13 +208,7 @@ class Op:
 
     def _promote(self, args: tuple[Any, ...], slots: Sequence[int]) -> tuple[Any, ...]:
         """`args` cast to their common dtype; `args` itself if they have it."""
-        operands = []
-        for i in slots:
-            value = args[i]
-            if isinstance(value, Variable) and i not in self.masks:
-                operands.append(dtypes.Operand(value.array.dtype, 2 if value.array.ndim else 1))
-            elif value is not None and i not in self.masks:
-                operands.append(dtypes.Operand(dtypes.scalar_dtype(value).dtype, 0))
+        operands = dtypes.operands(args[i] for i in slots if i not in self.masks)
         if self.no_bools and any(operand.dtype.kind == "b" for operand in operands):
             raise RuntimeError(self.no_bools)
         common = dtypes.result_dtype(operands)

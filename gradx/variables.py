@@ -100,6 +100,24 @@ def replay(steps: Steps, x: Any) -> Any:
 tensor_type: type[Variable] = Variable  # `gradx.tensor` puts its class here: ops make tensors without importing it
 
 
+def set_history(variable: Variable, node: Node | None, output_nr: int, needs_grad: bool) -> None:
+    """Make a tensor an output of another node than before. What `retain_grad` keeps is the gradient of the tensor as it is
+    now, so that goes along."""
+    before, number = variable.node, variable.output_nr
+    variable.node, variable.output_nr, variable.needs_grad = node, output_nr, needs_grad
+    hooks = before.hooks if before is not None else None
+    reference = hooks.retained.get(number) if hooks is not None else None
+    if hooks is not None and node is not None and reference is not None and reference() is variable:
+        del hooks.retained[number]
+        node.hooks_to_write().retained[output_nr] = reference
+
+
+def requires_grad(variable: Variable) -> bool:
+    """Whether operations on a tensor are recorded: also of a view whose base has become part of a graph since."""
+    view = variable._view
+    return variable.needs_grad or (view is not None and not view.unrecorded and view.base.needs_grad)
+
+
 def refresh(variable: Variable) -> None:
     """Give a view the history that its base has now, if the memory they share has changed since."""
     view = variable._view
@@ -108,5 +126,5 @@ def refresh(variable: Variable) -> None:
     if view.base.needs_grad:
         require_writable(variable, view, "its base or another view of its base has been modified inplace")
         again = replay(view.steps, view.base)
-        variable.node, variable.output_nr, variable.needs_grad = again.node, again.output_nr, True
+        set_history(variable, again.node, again.output_nr, True)
     view.seen[0] = variable.version[0]

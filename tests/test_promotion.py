@@ -56,10 +56,7 @@ def comparable(operation, left, right):
     kinds = {left, right}
     if "float16" in kinds and (kinds & {"complex64", "complex128", complex}):
         return False
-    if operation == "pow" and left == "bool" and right is bool:
-        return False  # torch gives truth values for this one alone
-    # torch refuses to subtract Python's True from any tensor; gradx looks at that no more than at other numbers
-    return operation != "sub" or right is not bool or left == "bool"
+    return not (operation == "pow" and left == "bool" and right is bool)  # torch gives truth values for this one alone
 
 
 def tolerance(*names):

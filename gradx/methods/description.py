@@ -58,6 +58,13 @@ class DescriptionMethods(Variable):
         """Whether the elements are on a CUDA device."""
         return self.device.type == "cuda"
 
+    @property
+    def _base(self) -> Variable | None:
+        return None if self._view is None else self._view.base
+
+    def _is_view(self) -> bool:
+        return self._view is not None
+
     def element_size(self) -> int:
         """Bytes per element."""
         return int(self.array.itemsize)

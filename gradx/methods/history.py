@@ -24,8 +24,7 @@ class HistoryMethods(DescriptionMethods):
     @property
     def requires_grad(self) -> bool:
         """Whether operations on this tensor are recorded. May be set on leaves."""
-        variables.refresh(self)
-        return self.needs_grad
+        return variables.requires_grad(self)
 
     @requires_grad.setter
     def requires_grad(self, value: bool) -> None:

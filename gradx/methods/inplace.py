@@ -7,8 +7,21 @@ from typing import TYPE_CHECKING, Any
 
 from gradx import variables
 from gradx.backends import backend_of
-from gradx.inplace import check_writable, overwrite
-from gradx.ops import activation, compare, complexes, constant, elementwise, index, magnitude, select, shape, transfer
+from gradx.inplace import check_writable, overwrite, require_castable, require_room
+from gradx.ops import (
+    activation,
+    compare,
+    complexes,
+    constant,
+    elementwise,
+    index,
+    magnitude,
+    matmul,
+    reduce,
+    select,
+    shape,
+    transfer,
+)
 from gradx.variables import Variable
 
 if TYPE_CHECKING:
@@ -20,7 +33,12 @@ def _inplace(function: Callable[..., Any]) -> Callable[..., Any]:
 
     def method(self: Any, *args: Any, **kwargs: Any) -> Any:
         check_writable(self, *args, *kwargs.values())
-        overwrite(self, function(self, *args, **kwargs))
+        try:
+            result = function(self, *args, **kwargs)
+        except NotImplementedError:
+            require_castable(self, *args)  # what could not be written is torch's first objection
+            raise
+        overwrite(self, result)
         return self
 
     twin = function.__name__.strip("_")
@@ -43,7 +61,7 @@ def _fill(input: Any, value: Any) -> Any:
     return constant.fill(input, value)
 
 
-def _copy(input: Any, src: Any, non_blocking: bool = False) -> Any:
+def _copy(input: Any, src: Any) -> Any:
     """`src`, broadcast to the shape of `input`, cast to its dtype, and moved to its device."""
     if not isinstance(src, Variable):
         raise TypeError(f"copy_(): argument 'other' (position 1) must be Tensor, not {type(src).__name__}")
@@ -74,8 +92,23 @@ class InplaceMethods(Variable):
     relu_, tanh_, sigmoid_ = _twins(activation.relu, activation.tanh, activation.sigmoid)
     clamp_, masked_fill_, bitwise_not_ = _twins(select.clamp, select.masked_fill, compare.bitwise_not)
     clip_ = clamp_
+    lt_, le_, gt_, ge_ = _twins(compare.lt, compare.le, compare.gt, compare.ge)
+    eq_, ne_, logical_not_ = _twins(compare.eq, compare.ne, compare.logical_not)
+    logical_and_, logical_or_, logical_xor_ = _twins(compare.logical_and, compare.logical_or, compare.logical_xor)
+    true_divide_, negative_, absolute_ = div_, neg_, abs_
+    cumsum_, addmm_ = _twins(reduce.cumsum, matmul.addmm)
     sgn_, conj_physical_ = _twins(magnitude.sgn, complexes.conj)
-    copy_ = _inplace(_copy)
+
+    def copy_(self, src: Any, non_blocking: bool = False) -> Self:
+        """Write the elements of another tensor over those of this one, broadcast, cast, and moved to its device."""
+        check_writable(self, src)
+        try:
+            result = _copy(self, src)
+        except RuntimeError:
+            require_room(self, src)
+            raise
+        overwrite(self, result)
+        return self
 
     def fill_(self, value: Any) -> Self:
         """Set every element to `value`, a number or a tensor without dimensions."""
@@ -96,6 +129,8 @@ class InplaceMethods(Variable):
             IndexError: as for reading at that index.
             RuntimeError: `value` does not fit what is there, or the tensor may not be changed in place.
         """
+        if place is False:  # nowhere
+            return
         tensor: Any = self
         whole = place is Ellipsis or (isinstance(place, slice) and place == slice(None))
         target, advanced = (tensor, None) if whole else index.resolve(tensor, place)
@@ -104,7 +139,7 @@ class InplaceMethods(Variable):
         else:
             source = _slimmed(value if isinstance(value, Variable) else _like(value, self))
         if advanced is None:
-            result = _copy(target, source) if isinstance(source, Variable) else _fill(target, source)
+            result = _copy(target, source) if isinstance(source, Variable) else constant.assign(target, source)
         check_writable(target, source)
         overwrite(target, result if advanced is None else index.put(target, source, advanced))
 

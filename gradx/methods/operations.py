@@ -73,7 +73,7 @@ class OperationMethods(Variable):
         return elementwise._sub(other, self)
 
     def __rtruediv__(self, other: Any) -> Tensor:
-        return elementwise._div(other, self)
+        return elementwise.mul(elementwise.reciprocal(self), other)  # type: ignore[arg-type]
 
     def __rfloordiv__(self, other: Any) -> Tensor:
         return elementwise.floor_divide(other, self)

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from gradx.op import op
+from gradx.op import op, renamed
 from gradx.ops.compare import eq, ge, logical_and
 from gradx.ops.complexes import real
 from gradx.ops.constant import zeros_like
@@ -234,10 +234,23 @@ def ceil(input: Tensor) -> Tensor:
     """The smallest whole number not below each element; its gradient is 0."""
 
 
-@samples(*UNARY)
-@op(input=lambda g: zeros_like(g))
-def round(input: Tensor) -> Tensor:
-    """Each element rounded to the nearest whole number, halves to even; its gradient is 0."""
+@op(name="RoundBackward0", input=lambda g: zeros_like(g))
+def _round(input: Tensor, decimals: int) -> Tensor:
+    """`round` with a number of decimals."""
+
+
+_round_decimals = renamed("round", "RoundBackward1")
+
+
+@samples(*UNARY, S(T(3, 4), decimals=1), S(T(3), decimals=-1))
+def round(input: Tensor, *, decimals: int = 0) -> Tensor:
+    """Each element rounded to the nearest whole number, or to `decimals` places, halves to even; its gradient is 0.
+
+    >>> import gradx
+    >>> gradx.round(gradx.tensor([0.5, 1.25]), decimals=1)
+    tensor([0.5000, 1.2000])
+    """
+    return _round(input, 0) if decimals == 0 else _round_decimals(input, decimals)
 
 
 @samples(*UNARY)

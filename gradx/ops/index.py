@@ -106,7 +106,8 @@ def put(input: Tensor, value: Any, index: Index) -> Tensor:
     """
     own = input.array.dtype
     if isinstance(value, Variable) and value.array.dtype != own:
-        if value.array.ndim:
+        mask = len(index) == 1 and index[0].dtype.kind == "b"
+        if value.array.ndim or not mask:
             source, destination = dtypes.of_numpy(value.array.dtype).title, dtypes.of_numpy(own).title
             raise RuntimeError(
                 f"Index put requires the source and destination dtypes match, got {destination} for the destination and "

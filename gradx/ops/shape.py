@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from gradx import dtypes
 from gradx.op import op, renamed
 from gradx.ops.dims import wrap, wrap_all
 from gradx.samples import S, T, samples
@@ -45,8 +46,10 @@ def expand(input: Tensor, *sizes: int | Sequence[int]) -> Tensor:
     wanted = flat(sizes)
     lead = len(wanted) - len(shape)
     if lead < 0:
+        array: Any = getattr(input, "array", input)
+        kind = dtypes.of_numpy(array.dtype).title
         raise RuntimeError(
-            f"expand(gradx.FloatTensor{{{list(shape)}}}, size={list(wanted)}): the number of sizes provided "
+            f"expand(gradx.{kind}Tensor{{{list(shape)}}}, size={list(wanted)}): the number of sizes provided "
             f"({len(wanted)}) must be greater or equal to the number of dimensions in the tensor ({len(shape)})"
         )
     new = list(wanted)

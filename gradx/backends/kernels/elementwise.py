@@ -102,8 +102,13 @@ class Elementwise(Layout):
     def trunc(self, x: Array) -> Array:
         return self.clone(x) if x.dtype.kind in "iu" else self.xp.trunc(x)
 
-    def round(self, x: Array) -> Array:
-        return self.clone(x) if x.dtype.kind in "iu" else self.xp.rint(x)
+    def round(self, x: Array, decimals: int) -> Array:
+        if x.dtype.kind in "iu":
+            return self.clone(x)
+        if decimals == 0:
+            return self.xp.rint(x)
+        scale = x.dtype.type(10 ** abs(decimals))
+        return self.xp.rint(x * scale) / scale if decimals > 0 else self.xp.rint(x / scale) * scale
 
     def rsqrt(self, x: Array) -> Array:
         return 1 / self.xp.sqrt(x)
