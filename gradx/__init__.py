@@ -75,15 +75,14 @@ from gradx.ops.compare import (
     ne,
 )
 from gradx.ops.complexes import complex, conj, imag, real, view_as_complex, view_as_real
+from gradx.ops.division import div, floor_divide, remainder
 from gradx.ops.elementwise import (
     add,
     ceil,
     cos,
-    div,
     exp,
     expm1,
     floor,
-    floor_divide,
     log,
     log1p,
     log2,
@@ -92,7 +91,6 @@ from gradx.ops.elementwise import (
     neg,
     pow,
     reciprocal,
-    remainder,
     round,
     rsqrt,
     sin,

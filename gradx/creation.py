@@ -35,7 +35,7 @@ def tensor(data: Any, *, dtype: Any = None, device: Any = None, requires_grad: b
     """
     made = as_tensor(data.detach() if isinstance(data, Tensor) else data, dtype=dtype, device=device)
     shared = isinstance(data, Tensor) or is_array(data)
-    return finish(Tensor(backend_of(made.array).clone(made.array)) if shared else made, requires_grad)
+    return finish(Tensor(backend_of(made.array).contiguous(made.array)) if shared else made, requires_grad)
 
 
 def as_tensor(data: Any, dtype: Any = None, device: Any = None) -> Tensor:
@@ -91,6 +91,8 @@ def _host_array(data: Any, dtype: Any) -> np.ndarray[Any, Any]:
         if isinstance(data, (list, tuple)) and all(isinstance(item, int) for item in data):
             raise ValueError(f"Overflow when unpacking long long. {data} holds a number beyond int64.")
         raise RuntimeError(f"Could not infer dtype of {type(data).__name__}")
+    if isinstance(data, str):
+        raise TypeError("new(): invalid data type 'str'. Tensors hold numbers and truth values only.")
     if array.dtype.kind == "U" and isinstance(data, (list, tuple)):
         raise ValueError("too many dimensions 'str'. Tensors hold numbers and truth values only.")
     if array.dtype == np.float64 and not _holds_numpy(data):
@@ -168,6 +170,8 @@ def shape_of(name: str, sizes: tuple[Any, ...], size: Any) -> tuple[int, ...]:
         raise TypeError(
             f"{name}(): argument 'size' (position 1) must be tuple of ints, not {sizes or size!r}"
         ) from None
+    if min(shape, default=0) < 0 and name == "zeros":
+        raise RuntimeError("zeros: Dimension size must be non-negative.")
     if min(shape, default=0) < 0:
         raise RuntimeError(f"Trying to create tensor with negative dimension {min(shape)}: {list(shape)}")
     return shape

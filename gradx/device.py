@@ -23,6 +23,8 @@ class device:
             spec = f"cuda:{spec}"
         name, colon, number = str(spec).partition(":")
         if not name.isidentifier() or (colon and (not number.isdecimal() or number != str(int(number)))):
+            if not spec:
+                raise RuntimeError("Device string must not be empty")
             raise RuntimeError(f"Invalid device string: '{spec}'")
         if colon:
             if index is not None:

@@ -68,7 +68,7 @@ def backward(
     ends = None if wanted is None else [_input_edge(t) for t in wanted]
     found = engine.backward(starts, gradients, ends, keep=keep, graph=create_graph, accumulate=True)
     for t, gradient in zip(wanted or (), found, strict=True):
-        if isinstance(t, Variable) and t.node is not None and gradient is not None:
+        if isinstance(t, Variable) and t.node is not None and gradient is not None and not _retained(t):
             engine.add_gradient(t, gradient if create_graph else gradient.array, owned=False, graph=create_graph)
 
 
@@ -121,6 +121,8 @@ def grad(
             stacklevel=2,
         )
     roots, wanted = _as_tuple(outputs), _as_tuple(inputs)
+    if not wanted:
+        raise RuntimeError("`inputs` argument to `grad()` cannot be empty.")
     vectors = _aligned(grad_outputs, len(roots))
     keep = create_graph if retain_graph is None else retain_graph
     if is_grads_batched:
@@ -138,6 +140,12 @@ def grad(
             "if this is the desired behavior. The outputs do not depend on it, or were computed before it required grad."
         )
     return tuple(found)  # type: ignore[arg-type]
+
+
+def _retained(t: Variable) -> bool:
+    """Whether `retain_grad` sees to the gradient of a tensor that is no leaf."""
+    hooks = t.node.hooks if t.node is not None else None
+    return hooks is not None and t.output_nr in hooks.retained
 
 
 def _zeros(like: Any, requires_grad: bool) -> Any:
@@ -162,6 +170,15 @@ def _batched(
     materialize_grads: bool,
 ) -> tuple[Tensor | None, ...]:
     """`grad` for each slice of the vectors along their first dimension, the results stacked."""
+    for i, (root, v) in enumerate(zip(roots, vectors, strict=True)):
+        shape = root.node.outputs[root.output_nr][0] if isinstance(root, GradientEdge) else root.array.shape
+        if v is not None and v.array.shape[1:] != shape:
+            raise RuntimeError(
+                "If `is_grads_batched=True`, we interpret the first dimension of each grad_output as the batch dimension. The "
+                "sizes of the remaining dimensions are expected to match the shape of corresponding output, but a mismatch "
+                f"was detected: grad_output[{i}] has a shape of {Size(v.array.shape)} and output[{i}] has a shape of "
+                f"{Size(shape)}."
+            )
     size = next((v.array.shape[0] for v in vectors if v is not None), 0)
     rows = [
         grad(
@@ -210,7 +227,7 @@ def _input_edge(t: Any) -> Edge:
     if isinstance(t, GradientEdge):
         return t.node, t.output_nr
     if not isinstance(t, Variable):
-        raise TypeError(f"inputs can be either Tensors or GradientEdges, but got {type(t).__name__}")
+        raise RuntimeError(f"all inputs have to be Tensors or GradientEdges, but got {type(t).__name__}")
     variables.refresh(t)
     if not t.needs_grad:
         raise RuntimeError(
@@ -275,7 +292,7 @@ def _check_vector(shape: tuple[int, ...], dtype: Any, like: Any, vector: Variabl
     if given.shape != shape:
         raise RuntimeError(
             f"Mismatch in shape: grad_output[{i}] has a shape of {Size(given.shape)} and output[{i}] has a shape of "
-            f"{Size(shape)}."
+            f"{Size(shape)}. Pass a gradient of the output's shape."
         )
     here, there = (backend_of(array).device_of(array) for array in (given if like is None else like, given))
     if here != there:

@@ -17,10 +17,11 @@ from typing import Any
 from gradx import anomaly, variables
 from gradx.backends import backend_of, loaded
 from gradx.modes import mode, set_grad_enabled
+from gradx.node import OpNode
 from gradx.ops.compare import isnan
 from gradx.ops.complexes import real
 from gradx.ops.shape import sum_to
-from gradx.ops.transfer import cast
+from gradx.ops.transfer import cast, clone
 from gradx.tape import AccumulateGrad, Edge, Node
 from gradx.variables import Variable
 
@@ -157,11 +158,12 @@ class _Walk:
         results = run(node, grads)
         if hooks is not None and hooks.after:
             results = hooks.leaving(results, grads, self.graph)
+        # Whether what the rules made is nobody else's: hooks and a user's own Function may have kept it.
+        ours = not self.graph and isinstance(node, OpNode) and (hooks is None or not hooks.after)
         for i, (edge, value) in enumerate(zip(node.edges, results, strict=True)):
             if edge is not None and value is not None and self.wanted(edge):
-                fresh = not self.graph and value is not grads[0] and backend_of(value).owns_memory(value)
                 try:
-                    self.deposit(edge, value, fresh and (hooks is None or not hooks.after))
+                    self.deposit(edge, value, ours and value is not grads[0] and backend_of(value).owns_memory(value))
                 except _Misfit as misfit:
                     raise RuntimeError(
                         f"Function {node.name()} returned an invalid gradient at index {i} - {misfit}"
@@ -195,7 +197,7 @@ class _Walk:
         owned = (node, 0) in self.owned
         if hooks is not None and hooks.before:
             grads = hooks.entering(grads, self.graph)
-        if grads[0] is None:
+        if grads[0] is None or not node.variable.needs_grad:
             return
         self._add(node.variable, grads[0], owned)
         if hooks is not None:
@@ -226,7 +228,7 @@ def add_gradient(variable: Variable, value: Any, owned: bool, graph: bool) -> No
     """
     before = variable._grad
     if graph:
-        variable._grad = value if before is None else before + value
+        variable._grad = clone(value) if before is None else before + value
     elif before is None:
         variable._grad = variables.tensor_type(_in_layout(value, variable.array, owned))
     else:
@@ -241,7 +243,7 @@ def _in_layout(value: Any, leaf: Any, owned: bool) -> Any:
         return value
     backend = backend_of(value)
     if leaf.flags.c_contiguous:
-        return backend.clone(value)
+        return backend.contiguous(value)
     with backend.at(value):
         gradient = backend.xp.empty_like(leaf)
     backend.write(gradient, value)

@@ -14,9 +14,11 @@ import numpy as np
 
 from gradx import dtypes, modes, tape, variables
 from gradx.backends import backend_of
+from gradx.backends.base import misfit
 from gradx.node import OpNode
 from gradx.ops.constant import fill
-from gradx.ops.transfer import clone
+from gradx.ops.shape import _permute
+from gradx.ops.transfer import clone, contiguous
 from gradx.tape import Edge, Node
 from gradx.variables import Variable
 
@@ -24,15 +26,29 @@ from gradx.variables import Variable
 class CopySlices(Node):
     """A base after one of its views was overwritten: two inputs, the base as it was and the view's new elements."""
 
-    __slots__ = ("steps",)
+    __slots__ = ("order", "steps")
 
     def __init__(self, base: Variable, value: Variable, steps: variables.Steps) -> None:
         edges = tuple(tape.edge_of(t) if t.needs_grad else None for t in (base, value))
         super().__init__(edges, ((base.array.shape, base.array.dtype, type(base.array)),))
         self.steps = steps
+        strides = base.array.strides
+        self.order = tuple(sorted(range(len(strides)), key=lambda d: -abs(strides[d])))  # of its dimensions in memory
+
+    def name(self) -> str:
+        return "gradx::autograd::CopySlices"
+
+    def _in_order(self, g: Any) -> Any:
+        """The gradient laid out as the base was, so that the views of that can be taken of it."""
+        array = g.array if isinstance(g, Variable) else g
+        in_memory = array.transpose(self.order)
+        if in_memory.flags.c_contiguous:
+            return g
+        back = tuple(sorted(range(array.ndim), key=self.order.__getitem__))
+        return _permute(contiguous(_permute(g, self.order)), back)
 
     def backward(self, grads: list[Any], wanted: Callable[[Edge], bool], graph: bool) -> list[Any]:
-        g = grads[0]
+        g = self._in_order(grads[0])
         to_base, to_value = self.edges
         kept = None
         if to_base is not None and wanted(to_base):
@@ -145,7 +161,10 @@ def require_castable(variable: Variable, *operands: Any) -> None:
 def require_room(variable: Variable, value: Variable) -> None:
     """Raise torch's error if a value is broadcast to more than the tensor's shape."""
     own = variable.array.shape
-    whole = np.broadcast_shapes(own, value.array.shape)
+    try:
+        whole = np.broadcast_shapes(own, value.array.shape)
+    except ValueError:
+        raise RuntimeError(misfit((variable.array, value.array))) from None
     if whole != own:
         raise RuntimeError(f"output with shape {list(own)} doesn't match the broadcast shape {list(whole)}")
 
@@ -159,8 +178,6 @@ def take_history(variable: Variable, result: Variable) -> None:
         variables.set_history(view.base, CopySlices(view.base, result, view.steps), 0, True)
         view.seen[0] = -1
         variables.refresh(variable)
-    if variable.version is not None and variable.node is not None:
-        name = variable.node.output_name(variable.output_nr)
-        variable.version[1:] = [
-            name if view is None else "output 0 of AsStrided"
-        ]  # what torch takes views by, in the end
+    maker = variable if view is None else view.base
+    if variable.version is not None and maker.node is not None:
+        variable.version[1:] = [maker.node.output_name(maker.output_nr)]

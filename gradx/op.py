@@ -107,6 +107,10 @@ class Op:
         made = {name: type(name, (OpNode,), members) for name in both}
         self.node_types = (made[both[0]], made[both[1]])
 
+    @property
+    def __name__(self) -> str:
+        return self.name
+
     def __call__(self, *args: Any) -> Any:
         """Run the kernel and, if some input needs a gradient, record a node."""
         slots = range(self.slots[0], len(args)) if self.variadic else self.slots
@@ -139,7 +143,7 @@ class Op:
         if first is None:
             first = next((arrays[i] for i in self.masks if type(args[i]) not in _RANK), None)
             if first is None:
-                self._raise_no_tensor(args)
+                return self._of_no_tensor(args)
         if rank == 0 and self.no_bools and (first is None or first.dtype.kind != "b"):
             raise RuntimeError(self.no_bools)
         if not tensors:
@@ -170,10 +174,17 @@ class Op:
         rules = {i: self.rules[self.slots[0] if self.variadic else i] for i in wanted}
         return self.plans.setdefault(wanted, make_plan(self.parameters, self.slots, rules))
 
-    def _raise_no_tensor(self, args: tuple[Any, ...]) -> None:
-        argument = self.parameters[self.slots[0]]
-        given = type(args[self.slots[0]]).__name__ if len(args) > self.slots[0] else "nothing"
-        raise TypeError(f"{self.name}(): argument '{argument}' must be Tensor, not {given}")
+    def _of_no_tensor(self, args: tuple[Any, ...]) -> Any:
+        """Of numbers alone: a tensor for those of torch's functions that take them, an error for the others."""
+        if self.name in ("add", "sub", "mul", "div") and all(
+            isinstance(value, (int, float, complex)) for value in args
+        ):
+            array = BY_TYPE[np.ndarray].xp.asarray(args[0], dtypes.scalar_dtype(args[0]).dtype)  # type: ignore[union-attr]
+            return self(variables.tensor_type(array), *args[1:])
+        place = self.slots[0]
+        argument = self.parameters[place]
+        given = type(args[place]).__name__ if len(args) > place else "nothing"
+        raise TypeError(f"{self.name}(): argument '{argument}' (position {place + 1}) must be Tensor, not {given}")
 
     def _lift(self, args: tuple[Any, ...], slots: Sequence[int]) -> tuple[Any, ...]:
         """`args` with raw arrays made tensors.
@@ -241,10 +252,15 @@ def _output(operation: Op, number: int, *args: Any) -> Any:
     return operation(*args)[number]
 
 
-def renamed(name: str, node_name: str) -> Op:
-    """The operation called `name`, whose calls are recorded as `node_name`: one operation may be torch's several."""
+def renamed(name: str, node_name: str, **rules: Rule) -> Op:
+    """The operation called `name`, whose calls are recorded as `node_name`: one operation may be torch's several.
+
+    Args:
+        rules: those that are other than the operation's.
+    """
     twin = copy.copy(OPS[name])
     twin.plans = {}
+    twin.rules = twin.rules | {twin.parameters.index(argument): rule for argument, rule in rules.items()}
     twin.set_names(node_name)
     return twin
 

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple, NoReturn
 
 from gradx import dtypes, modes, tape, variables
+from gradx.backends import backend_of
 from gradx.tape import Edge, Node
 from gradx.variables import Variable
 
@@ -100,10 +101,13 @@ class SavingNode(Node):
         assert self.saved is not None
         array, edge = self.saved[place], self.origin_of(place)
         cell = next(v for p, v, _ in self.versions if p == place)
+        changed_by = cell[1] if len(cell) > 1 else ""
+        if changed_by and not backend_of(array).owns_memory(array):
+            changed_by = "output 0 of AsStrided"  # by which torch takes views again after a change
         if edge is None or isinstance(edge[0], tape.AccumulateGrad):
-            maker = cell[1] if len(cell) > 1 else ""
+            maker = changed_by
         else:
-            maker = cell[1] if len(cell) > 1 and edge[0] is not self else edge[0].output_name(edge[1])
+            maker = changed_by if changed_by and edge[0] is not self else edge[0].output_name(edge[1])
         origin = f", which is {maker}," if maker else ""
         raise RuntimeError(
             "one of the variables needed for gradient computation has been modified by an inplace operation: "

@@ -106,6 +106,10 @@ class Node:
             self.hooks = Hooks()
         return self.hooks
 
+    def severed(self, output_nr: int) -> Node:
+        """A node in the place of this one, for one of its outputs, behind which there is nothing."""
+        return Severed((), (self.outputs[output_nr],))
+
     def __call__(self, *grads: Any) -> Any:
         """Run this node's rules on gradients of its outputs, for those who walk a graph themselves."""
         results = self.backward(list(grads), lambda edge: edge is not None, graph=True)
@@ -127,6 +131,15 @@ class Node:
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} object at {id(self):#x}>"
+
+
+class Severed(Node):
+    """What is left of a view's history when its base has been detached: it is no leaf, and nothing flows back."""
+
+    __slots__ = ()
+
+    def backward(self, grads: list[Any], wanted: Callable[[Edge], bool], graph: bool) -> list[Any]:
+        return []
 
 
 class AccumulateGrad(Node):

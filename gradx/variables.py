@@ -127,4 +127,6 @@ def refresh(variable: Variable) -> None:
         require_writable(variable, view, "its base or another view of its base has been modified inplace")
         again = replay(view.steps, view.base)
         set_history(variable, again.node, again.output_nr, True)
+    elif variable.node is not None:
+        set_history(variable, variable.node.severed(variable.output_nr), 0, True)  # the base was detached, and changed
     view.seen[0] = variable.version[0]

@@ -9,6 +9,8 @@ import numpy as np
 import pytest
 import torch
 from calls import DIFFERENTIABLE, arguments, arrays_for, gradx_leaf, leaves, oracle, torch_leaf, weighted
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from twin import same
 
 import gradx
@@ -43,12 +45,6 @@ def the_old_loss(m):
     return m.autograd.grad(loss, w)
 
 
-def twice(m):
-    loss = (leaf(m) ** 2).sum()
-    loss.backward()
-    loss.backward()
-
-
 def twice_retained(m):
     x = leaf(m)
     loss = (x**2).sum()
@@ -62,10 +58,6 @@ def twice_by_grad(m):
     loss = (x**2).sum()
     m.autograd.grad(loss, x)
     m.autograd.grad(loss, x)
-
-
-def not_a_scalar(m):
-    (leaf(m) * 2).backward()
 
 
 def one_element_is_a_scalar(m):
@@ -101,11 +93,6 @@ def unused_allowed(m):
 def unused_materialized(m):
     x, z = leaf(m), leaf(m)
     return m.autograd.grad((x * 2).sum(), (x, z), materialize_grads=True)
-
-
-def materialized_and_forbidden(m):
-    x = leaf(m)
-    return m.autograd.grad((x * 2).sum(), x, materialize_grads=True, allow_unused=False)
 
 
 def materialized_and_derived_again(m):
@@ -163,40 +150,9 @@ def retained(m):
     return y.grad, y.retains_grad, x.retains_grad
 
 
-def not_retained(m):
-    m.ones(2).retain_grad()
-
-
-def gradient_of_another_shape(m):
-    x = leaf(m)
-    m.autograd.grad(x * 2, x, m.ones(3, dtype=m.float64))
-
-
 def gradient_of_another_dtype(m):
     x = leaf(m)
     return m.autograd.grad(x * 2, x, m.ones(2))
-
-
-def number_of_gradients(m):
-    x = leaf(m)
-    m.autograd.grad((x * 2, x * 3), x, (m.ones(2, dtype=m.float64),))
-
-
-def gradient_that_is_no_tensor(m):
-    x = leaf(m)
-    m.autograd.grad(x * 2, x, [3.0])
-
-
-def constant_output(m):
-    m.autograd.grad(m.ones(1), leaf(m))
-
-
-def constant_input(m):
-    m.autograd.grad(leaf(m).sum(), m.ones(2))
-
-
-def constant_backward(m):
-    m.ones(1).backward()
 
 
 def no_outputs(m):
@@ -276,49 +232,6 @@ def constant_in_between(m):
     return m.autograd.grad((x * y).sum(), x), y.requires_grad
 
 
-def changed_leaf(m):
-    x = leaf(m)
-    y = (x * x).sum()
-    with m.no_grad():
-        x.add_(1)
-    y.backward()
-
-
-def changed_intermediate(m):
-    y = leaf(m) * 2
-    z = (y * y).sum()
-    y.add_(1)
-    z.backward()
-
-
-def leaf_in_place(m):
-    leaf(m).add_(1)
-
-
-def view_of_a_leaf_in_place(m):
-    leaf(m)[:1].add_(1)
-
-
-def to_numpy(m):
-    return leaf(m).numpy()
-
-
-def to_numpy_of_a_computed_one(m):
-    return (leaf(m) * 2).numpy()
-
-
-def integers(m):
-    m.tensor([1, 2], requires_grad=True)
-
-
-def integers_later(m):
-    m.tensor([1, 2]).requires_grad_()
-
-
-def not_a_leaf_any_more(m):
-    (leaf(m) * 2).requires_grad_(False)
-
-
 PROGRAMS = [
     value
     for name, value in list(globals().items())
@@ -371,3 +284,63 @@ def test_third_derivatives(name, i):
         results.append(found)
     for theirs, ours in itertools.zip_longest(*results):
         np.testing.assert_allclose(ours.detach().numpy(), theirs.detach().numpy(), 1e-9, 1e-9)
+
+
+STEPS = {
+    "sin": lambda m, x, y: x.sin(),
+    "tanh": lambda m, x, y: x.tanh(),
+    "sigmoid": lambda m, x, y: x.sigmoid(),
+    "relu": lambda m, x, y: x.relu(),
+    "abs": lambda m, x, y: x.abs(),
+    "clamp": lambda m, x, y: x.clamp(-0.5, 0.5),
+    "square": lambda m, x, y: (x.sin() + 2) ** 2,
+    "log": lambda m, x, y: (x * x + 0.5).log(),
+    "add": lambda m, x, y: x + y,
+    "subtract": lambda m, x, y: 1.5 - x - y,
+    "multiply": lambda m, x, y: x.sin() * y,
+    "divide": lambda m, x, y: x / (y * y + 1),
+    "maximum": lambda m, x, y: m.maximum(x, y),
+    "where": lambda m, x, y: m.where(x > y, x * y.cos(), y),
+    "transpose": lambda m, x, y: x.transpose(0, -1),
+    "flatten": lambda m, x, y: x.reshape(-1),
+    "unsqueeze": lambda m, x, y: x.unsqueeze(-1),
+    "squeeze": lambda m, x, y: x.squeeze(),
+    "flip": lambda m, x, y: x.flip(0),
+    "slice": lambda m, x, y: x[..., ::2],
+    "index": lambda m, x, y: x[m.tensor([0, -1, 0])],
+    "expand": lambda m, x, y: x.expand(2, *x.shape),
+    "stack": lambda m, x, y: m.stack([x, x.cos()], -1),
+    "cat": lambda m, x, y: m.cat([x, x * x, x], 0),
+    "sum": lambda m, x, y: x.sum(0, keepdim=True),
+    "mean": lambda m, x, y: x.mean(-1),
+    "amax": lambda m, x, y: x.amax(0),
+    "softmax": lambda m, x, y: x.softmax(-1),
+    "logsumexp": lambda m, x, y: x.logsumexp(0),
+    "prod": lambda m, x, y: x.tanh().prod(-1, keepdim=True),
+    "cumsum": lambda m, x, y: x.cumsum(0).tanh(),
+    "norm": lambda m, x, y: (x.cos() + 2).norm(dim=-1),
+    "matmul": lambda m, x, y: x.reshape(-1, x.shape[-1]) @ x.reshape(-1, x.shape[-1]).transpose(0, 1),
+}
+PLACES = st.integers(0, 13)
+
+
+def run(m, steps):
+    """Values, first and second gradients of a program over two leaves; each step uses two of what was made so far."""
+    made = [leaf(m, *np.cos(np.arange(6.0))), leaf(m, 0.3, -1.2)]
+    made[0] = made[0].reshape(3, 2)
+    leaves = made[:]
+    for name, i, j in steps:
+        x, y = made[i % len(made)], made[j % len(made)]
+        x = x if x.ndim else x.reshape(1)
+        fits = all(n == k or 1 in (n, k) for n, k in zip(x.shape[::-1], y.shape[::-1], strict=False))
+        result = STEPS[name](m, x, y if fits else y.sum())
+        made.append(result if result.numel() < 200 else result.sum())
+    total = sum((t * (k + 1)).sin().sum() for k, t in enumerate(made))
+    first = m.autograd.grad(total, leaves, create_graph=True)
+    return made, first, m.autograd.grad(sum((g * g).sum() for g in first), leaves)
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.lists(st.tuples(st.sampled_from(sorted(STEPS)), PLACES, PLACES), min_size=3, max_size=12))
+def test_random_programs(steps):
+    same(lambda m: run(m, steps), rtol=1e-9, atol=1e-9)

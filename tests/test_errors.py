@@ -85,6 +85,7 @@ ERRORS = {
     ),
     # ---- nonsense for outputs and inputs
     "no inputs to backward": lambda m: leaf(m).sum().backward(inputs=[]),
+    "no inputs to grad": lambda m: m.autograd.grad(leaf(m).sum(), ()),
     "number as input": lambda m: m.autograd.grad(leaf(m).sum(), [1.0]),
     "string as input": lambda m: leaf(m).sum().backward(inputs=["x"]),
     # ---- changed since
@@ -160,6 +161,7 @@ ERRORS = {
     "set is_leaf": lambda m: setattr(leaf(m), "is_leaf", False),
     # ---- leaving the tape
     "numpy": lambda m: leaf(m).numpy(),
+    "numpy of a computed one": lambda m: (leaf(m) * 2).numpy(),
     "asarray": lambda m: np.asarray(leaf(m)),
     "item of several": lambda m: leaf(m).item(),
     "truth of several": lambda m: bool(leaf(m)),
@@ -266,11 +268,17 @@ ACCEPTED = {
     "add of numbers": lambda m: m.add(1.0, 2.0),
     "gather by int32": lambda m: m.gather(leaf(m), 0, m.tensor([1], dtype=m.int32)),
     "the other operand's method": lambda m: [leaf(m) + Reflected(), leaf(m) * Reflected(), leaf(m) < Reflected()],
-    "what saved nothing, twice": lambda m: walked_twice(m, lambda m, x: x + 1),
     "one gradient for a list": lambda m: grad(m, [(x := leaf(m)) * 2], x, grad_outputs=ones(m, 2)),
-    "a gradient of another dtype": lambda m: grad(m, (x := leaf(m)) * 2, x, grad_outputs=m.ones(2)),
     "leaf under no_grad": lambda m: m.no_grad()(lambda: leaf(m).add_(1))(),
     "leaf by data": lambda m: [(x := leaf(m)).data.add_(1), x, x._version],
+    "leaf with other data": lambda m: [
+        (x := leaf(m)),
+        setattr(x, "data", ones(m, 3)),
+        (x * x).sum().backward(),
+        x.grad,
+    ],
+    "leaf switched off": lambda m: [(y := ((x := leaf(m)) ** 2).sum()), x.requires_grad_(False), y.backward(), x.grad],
+    "input that retains": lambda m: [(y := leaf(m) * 2), y.retain_grad(), (y * y).sum().backward(inputs=[y]), y.grad],
     "sum changed in place": lambda m: [(y := (x := leaf(m)) + 1), y.mul_(3), y.sum().backward(), x.grad],
     "unused view": lambda m: grad(m, (x := leaf(m)).sum(), x[0], allow_unused=True),
 }
@@ -308,6 +316,13 @@ def test_accepted_as_in_torch(case):
     same(ACCEPTED[case])
 
 
+def test_a_gradient_that_is_not_kept_is_warned_about():
+    for m in (torch, gradx):
+        y = leaf(m) * 2
+        with pytest.warns(UserWarning, match=r"The \.grad attribute of a Tensor that is not a leaf Tensor is being"):
+            assert y.grad is None
+
+
 CAUSE_AND_FIX = {  # said after torch's sentence
     "constant": "Nothing it was computed from required grad at the time: call requires_grad_() on the inputs first",
     "with respect to a constant": "Call requires_grad_() on it before computing the outputs",
@@ -320,7 +335,7 @@ CAUSE_AND_FIX = {  # said after torch's sentence
     "leaf add_": "change it under gradx.no_grad(), or change a clone()",
     "view of a leaf": "Change it under gradx.no_grad()",
     "numpy": "Use tensor.detach().numpy() instead. What NumPy computes is not recorded",
-    "integers": "convert it with .to(gradx.float32)",
+    "integers": "This one would hold gradx.int64: ask for a floating-point dtype",
     "integers later": "This one holds gradx.int64: convert it with .to(gradx.float32)",
     "broadcast": "The shapes [2, 3] and [2] do not broadcast",
 }

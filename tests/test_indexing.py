@@ -158,8 +158,7 @@ def test_assignment(kind):
 
 def test_what_cannot_index():
     same(lambda m: source(m)["a"], message=False)
-    with pytest.raises(IndexError, match="single ellipsis"):  # torch takes several for one
-        source(gradx)[..., ...]
+    same(lambda m: source(m)[..., ...])  # several count for one
 
 
 def test_assignment_of_tensors():

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import warnings
+
 import pytest
 from test_inplace import leaf
 from test_views import VIEWS
@@ -188,3 +190,73 @@ def test_flags(name):
         return states, done is y, y, m.autograd.grad((v * 2).sum(), x, allow_unused=True)
 
     same(program)
+
+
+def returning(m, rule):
+    """An operation of two tensors that adds them, with `rule(ctx, g)` for its backward."""
+
+    class Custom(m.autograd.Function):
+        @staticmethod
+        def forward(ctx, x, y):
+            ctx.save_for_backward(x, y)
+            return x + y
+
+        @staticmethod
+        def backward(ctx, g):
+            return rule(ctx, g)
+
+    return Custom.apply
+
+
+RULES = {
+    "one tensor for both": lambda ctx, g: (2 * g,) * 2,
+    "a tensor and a view of it": lambda ctx, g: (lambda h: (h, h[:]))(2 * g),
+    "what was saved": lambda ctx, g: ctx.saved_tensors,
+    "the gradient itself": lambda ctx, g: (g, g),
+}
+
+
+@pytest.mark.parametrize("rule", RULES)
+@pytest.mark.parametrize("program", ["leaves", "intermediates", "twice", "into .grad", "graph"])
+def test_backward_adds_in_place_only_to_what_is_its_own(rule, program):
+    """What a Function of the user's returns may be used elsewhere."""
+
+    def run(m):
+        x, y = leaf(m, (4, 3)), leaf(m, (4, 3), 1.0)
+        f = returning(m, RULES[rule])
+        u, v = (x, y) if program == "leaves" else (x * 1, y * 1)
+        before = u * 3
+        (f(u, v).sum() + before.sum()).backward(retain_graph=True, create_graph=program == "graph")
+        if program in ("twice", "graph"):
+            (f(u, v) * u.detach()).sum().backward()
+        if program == "into .grad":
+            x.grad.mul_(5)
+        return x, y, u, v, x.grad, y.grad
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # both warn of create_graph in backward()
+        same(run, rtol=1e-14)
+
+
+@pytest.mark.parametrize("start", ["sum", "given"])
+@pytest.mark.parametrize("then", ["backward", "backward with graph", "zero_", "setitem"])
+def test_gradients_with_a_graph_have_memory_of_their_own(start, then):
+    """Though the gradient of a sum is one number, and that of a sum of two tensors one tensor."""
+
+    def run(m):
+        x, y = leaf(m, (4, 3)), leaf(m, (4, 3), 1.0)
+        given = m.ones(4, 3, dtype=m.float64)
+        total = x + y if start == "given" else (x + y).sum()
+        total.backward(given if start == "given" else None, create_graph=True)
+        if "backward" in then:
+            (x * x).sum().backward(create_graph=then == "backward with graph")
+        with m.no_grad():
+            if then == "zero_":
+                x.grad.zero_()
+            elif then == "setitem":
+                x.grad[0, 0] = 7
+        return x.grad, y.grad, given
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        same(run)

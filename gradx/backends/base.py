@@ -45,7 +45,7 @@ REFUSED = {
     **dict.fromkeys(("argmax", "argmin", "floor", "ceil", "trunc", "round"), "cb"),
     **dict.fromkeys(("floor_divide", "div_floor", "div_trunc", "remainder"), "cb"),
     **dict.fromkeys(("bitwise_and", "bitwise_or", "bitwise_xor", "bitwise_not"), "fc"),
-    **dict.fromkeys(("abs", "pow", "relu", "square"), "b"),
+    **dict.fromkeys(("abs", "relu", "square"), "b"),
 }
 
 

@@ -137,7 +137,11 @@ class CupyBackend(Backend):
 
     def clone(self, x: Array) -> Array:
         with self.at(x):
-            return cupy.array(x, order="C")
+            return super().clone(x)
+
+    def contiguous(self, x: Array) -> Array:
+        with self.at(x):
+            return super().contiguous(x)
 
     def write(self, destination: Array, source: Array) -> None:
         with self.at(destination):

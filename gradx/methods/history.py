@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 import weakref
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
@@ -70,6 +71,14 @@ class HistoryMethods(DescriptionMethods):
     @property
     def grad(self) -> Self | None:
         """The gradient accumulated by `backward`, for leaves and where `retain_grad` asked for it."""
+        if self._grad is None and self.node is not None and self.needs_grad and not self.retains_grad:
+            warnings.warn(
+                "The .grad attribute of a Tensor that is not a leaf Tensor is being accessed. Its .grad attribute won't be "
+                "populated during autograd.backward(). If you indeed want the .grad field to be populated for a non-leaf "
+                "Tensor, use .retain_grad() on the non-leaf Tensor. If you access the non-leaf Tensor by mistake, make sure "
+                "you access the leaf Tensor instead.",
+                stacklevel=2,
+            )
         return self._grad  # type: ignore[return-value]
 
     @grad.setter
@@ -180,6 +189,13 @@ class HistoryMethods(DescriptionMethods):
     def data(self) -> Self:
         """The same elements in the same memory, without history; changes through it go unnoticed by the tape."""
         return type(self)(self.array.view())
+
+    @data.setter
+    def data(self, new: Variable) -> None:
+        """Put other elements in the place of this tensor's, of any shape; what the tape has saved stays as it was."""
+        if not isinstance(new, Variable):
+            raise TypeError(f"Variable data has to be a tensor, but got {type(new).__name__}")
+        self.array = new.array
 
     @property
     def _version(self) -> int:

@@ -13,6 +13,7 @@ from gradx.ops import (
     compare,
     complexes,
     constant,
+    division,
     elementwise,
     index,
     magnitude,
@@ -74,8 +75,8 @@ class InplaceMethods(Variable):
 
     __slots__ = ()
 
-    add_, sub_, mul_, div_ = _twins(elementwise.add, elementwise.sub, elementwise.mul, elementwise.div)
-    pow_, floor_divide_, remainder_ = _twins(elementwise.pow, elementwise.floor_divide, elementwise.remainder)
+    add_, sub_, mul_, div_ = _twins(elementwise.add, elementwise.sub, elementwise.mul, division.div)
+    pow_, floor_divide_, remainder_ = _twins(elementwise.pow, division._floor_divide_in_place, division.remainder)
     bitwise_and_, bitwise_or_, bitwise_xor_ = _twins(compare.bitwise_and, compare.bitwise_or, compare.bitwise_xor)
     __iadd__, __isub__, __imul__, __itruediv__, __ipow__ = add_, sub_, mul_, div_, pow_
     __ifloordiv__, __imod__ = floor_divide_, remainder_
@@ -102,6 +103,8 @@ class InplaceMethods(Variable):
     def copy_(self, src: Any, non_blocking: bool = False) -> Self:
         """Write the elements of another tensor over those of this one, broadcast, cast, and moved to its device."""
         check_writable(self, src)
+        if isinstance(src, (bool, int, float, complex)):
+            return self.fill_(src)
         try:
             result = _copy(self, src)
         except RuntimeError:
@@ -113,7 +116,8 @@ class InplaceMethods(Variable):
     def fill_(self, value: Any) -> Self:
         """Set every element to `value`, a number or a tensor without dimensions."""
         check_writable(self, value)
-        overwrite(self, _fill(self, value), one_value=True)
+        constant_value = not (isinstance(value, Variable) and value.needs_grad)
+        overwrite(self, _fill(self, value), one_value=constant_value)
         return self
 
     def zero_(self) -> Self:

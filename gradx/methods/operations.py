@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from gradx.methods.operators import OperatorMethods
 from gradx.ops import (
     activation,
     compare,
     complexes,
+    division,
     elementwise,
     extrema,
     index,
@@ -21,76 +23,20 @@ from gradx.ops import (
     statistics,
     transfer,
 )
-from gradx.variables import Variable
 
 if TYPE_CHECKING:
     from gradx.tensor import Tensor
 
 
-class OperationMethods(Variable):
+class OperationMethods(OperatorMethods):
     """What a tensor can compute."""
 
     __slots__ = ()
 
-    # operators
-    __add__ = elementwise._add
-    __radd__ = elementwise._add
-    __sub__ = elementwise._sub
-    __mul__ = elementwise.mul
-    __rmul__ = elementwise.mul
-    __truediv__ = elementwise._div
-    __pow__ = elementwise.pow
-    __neg__ = elementwise.neg
-    __abs__ = magnitude.abs
-    __matmul__ = matmul.matmul
-    __getitem__ = index.getitem
-    __lt__ = compare.lt
-    __le__ = compare.le
-    __gt__ = compare.gt
-    __ge__ = compare.ge
-    __floordiv__ = elementwise.floor_divide
-    __mod__ = elementwise.remainder
-    __invert__ = compare.bitwise_not
-    __and__ = __rand__ = compare.bitwise_and
-    __or__ = __ror__ = compare.bitwise_or
-    __xor__ = __rxor__ = compare.bitwise_xor
-    __hash__ = object.__hash__
-
-    def __eq__(self, other: Any) -> Any:
-        if other is None or isinstance(other, str):
-            return NotImplemented  # Python then says that they differ
-        return compare.eq(self, other)
-
-    def __ne__(self, other: Any) -> Any:
-        if other is None or isinstance(other, str):
-            return NotImplemented
-        return compare.ne(self, other)
-
-    def __pos__(self) -> Any:
-        return self
-
-    def __rsub__(self, other: Any) -> Tensor:
-        return elementwise._sub(other, self)
-
-    def __rtruediv__(self, other: Any) -> Tensor:
-        return elementwise.mul(elementwise.reciprocal(self), other)  # type: ignore[arg-type]
-
-    def __rfloordiv__(self, other: Any) -> Tensor:
-        return elementwise.floor_divide(other, self)
-
-    def __rmod__(self, other: Any) -> Tensor:
-        return elementwise.remainder(other, self)
-
-    def __rpow__(self, other: Any) -> Tensor:
-        return elementwise.pow(other, self)
-
-    def __rmatmul__(self, other: Any) -> Tensor:
-        return matmul.matmul(other, self)  # type: ignore[arg-type]
-
     # elementwise
-    add, sub, mul, div, pow = elementwise.add, elementwise.sub, elementwise.mul, elementwise.div, elementwise.pow
+    add, sub, mul, div, pow = elementwise.add, elementwise.sub, elementwise.mul, division.div, elementwise.pow
     subtract, multiply, divide, true_divide = sub, mul, div, div
-    floor_divide, remainder = elementwise.floor_divide, elementwise.remainder
+    floor_divide, remainder = division.floor_divide, division.remainder
     neg, negative, reciprocal, square = elementwise.neg, elementwise.neg, elementwise.reciprocal, elementwise.square
     abs, absolute, sign = magnitude.abs, magnitude.abs, magnitude.sign
     floor, ceil, round, trunc = elementwise.floor, elementwise.ceil, elementwise.round, elementwise.trunc
@@ -137,7 +83,7 @@ class OperationMethods(Variable):
 
     def contiguous(self: Any) -> Tensor:
         """The tensor itself if contiguous, else a copy that is."""
-        return self if self.array.flags.c_contiguous else transfer.clone(self)
+        return self if self.array.flags.c_contiguous else transfer.contiguous(self)
 
     @property
     def T(self: Any) -> Tensor:

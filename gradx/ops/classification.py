@@ -27,12 +27,14 @@ LABELS = T(3, low=0, high=4, integer=True)
 def _nll_rule(
     g: Any, input_shape: Shape, target: Any, weight: Any, reduction: str, ignore_index: int, out1: Any
 ) -> Any:
-    return nll_loss_backward(g, out1, input_shape, target, weight, reduction, ignore_index)
+    return nll_loss_backward(g, out1, target, weight, input_shape, reduction, ignore_index)
 
 
 @op(input=_nll_rule)
-def _nll_loss(input: Tensor, target: Any, weight: Any, reduction: str, ignore_index: int) -> tuple[Tensor, Tensor]:
-    """The loss, and the sum of the weights that counted. `target` and `weight` are raw arrays: constants."""
+def _nll_loss(
+    input: Tensor, target: TensorMask, weight: TensorMask | None, reduction: str, ignore_index: int
+) -> tuple[Tensor, Tensor]:
+    """The loss, and the sum of the weights that counted."""
 
 
 _nll_loss_2d = renamed("nll_loss", "NllLoss2DBackward0")
@@ -46,9 +48,9 @@ _nll_loss_2d = renamed("nll_loss", "NllLoss2DBackward0")
 def nll_loss_backward(
     grad_output: Tensor,
     total: TensorMask,
+    target: TensorMask,
+    weight: TensorMask | None,
     shape: Shape,
-    target: Any,
-    weight: Any,
     reduction: str,
     ignore_index: int,
 ) -> Tensor:
@@ -88,10 +90,10 @@ def nll_loss(
     check_reduction(reduction)
     classes = input.shape[-1 if input.dim() == 1 else 1]
     _require_weight(weight, classes)
-    if target.array.dtype.kind not in "iu":
+    if target.array.dtype.name not in ("int64", "uint8"):
         raise RuntimeError(
-            f"expected scalar type Long but found {target.dtype.title}. The target holds class indices: cast it to "
-            "gradx.int64."
+            f"expected target dtype to be Long or Byte, but got {target.dtype.title}. The target holds class indices: cast it "
+            "to gradx.int64."
         )
     if input.dim() == 1:
         input, target = unsqueeze(input, 0), unsqueeze(target, 0)
@@ -107,8 +109,7 @@ def nll_loss(
         )
     _require_classes(target.array, classes, ignore_index)
     operation = _nll_loss if input.dim() == 2 else _nll_loss_2d
-    weights = None if weight is None else weight.array
-    loss, _ = operation(input, target.array, weights, reduction, ignore_index)
+    loss, _ = operation(input, target, weight, reduction, ignore_index)
     return loss
 
 

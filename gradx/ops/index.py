@@ -108,6 +108,7 @@ def put(input: Tensor, value: Any, index: Index) -> Tensor:
     if isinstance(value, Variable) and value.array.dtype != own:
         mask = len(index) == 1 and index[0].dtype.kind == "b"
         if value.array.ndim or not mask:
+            index_put(input, cast(value, own), index)  # type: ignore[arg-type]  # raises if the shapes do not fit: torch says that first
             source, destination = dtypes.of_numpy(value.array.dtype).title, dtypes.of_numpy(own).title
             raise RuntimeError(
                 f"Index put requires the source and destination dtypes match, got {destination} for the destination and "
@@ -182,6 +183,8 @@ def normalise(input: Any, index: Any) -> tuple[Index, bool]:
     result: list[Any] = []
     advanced = False
     for item in items:
+        if item is Ellipsis and builtins.any(before is Ellipsis for before in result):
+            continue  # torch lets more than one pass
         if isinstance(item, Variable) or is_array(item):
             array = item.array if isinstance(item, Variable) else item
             if array.dtype.kind not in "iub":

@@ -10,6 +10,7 @@ from gradx.ops.constant import new_zeros
 from gradx.ops.dims import wrap
 from gradx.ops.index import narrow, select
 from gradx.samples import S, T, samples
+from gradx.variables import Variable
 
 if TYPE_CHECKING:
     from gradx.tensor import Tensor
@@ -37,6 +38,8 @@ def cat(tensors: Sequence[Tensor], dim: int = 0) -> Tensor:
     >>> gradx.cat([gradx.tensor([1, 2]), gradx.tensor([3])])
     tensor([1, 2, 3])
     """
+    if isinstance(tensors, Variable):
+        raise TypeError("cat(): argument 'tensors' (position 1) must be tuple of Tensors, not Tensor")
     if not tensors:
         raise ValueError("torch.cat(): expected a non-empty list of Tensors")
     ndim = max(len(t.shape) for t in tensors)
@@ -131,7 +134,7 @@ def split(tensor: Tensor, split_size_or_sections: int | Sequence[int], dim: int 
     elif sum(sizes) != length:
         raise RuntimeError(
             f"split_with_sizes expects split_sizes to sum exactly to {length} (input tensor's size at dimension {dim}), "
-            f"but got input tensor's split_sizes={list(sizes)}"
+            f"but got split_sizes={list(sizes)}"
         )
     else:
         return _split_with_sizes(tensor, tuple(sizes), dim)  # type: ignore[no-any-return]

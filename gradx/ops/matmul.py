@@ -89,7 +89,7 @@ def _require_product(input: Tensor, other: Tensor) -> None:
     if a[-1] != b[-2 if len(b) > 1 else 0]:
         raise RuntimeError(_misfit(a, b))
     if input.array.dtype != other.array.dtype:
-        first, second = (dtypes.of_numpy(t.array.dtype) for t in (input, other))
+        first, second = (dtypes.of_numpy(t.array.dtype).type_name for t in (input, other))
         raise RuntimeError(
             f"expected m1 and m2 to have the same dtype, but got: {first} != {second}. "
             "Matrix products do not promote: convert one with .to(dtype)."
@@ -99,7 +99,8 @@ def _require_product(input: Tensor, other: Tensor) -> None:
 def _misfit(a: Any, b: Any) -> str:
     if len(a) == len(b) == 1:
         return (
-            f"inconsistent tensor size, expected tensor [{a[0]}] and src [{b[0]}] to have the same number of elements"
+            f"inconsistent tensor size, expected tensor [{a[0]}] and src [{b[0]}] to have the same number of elements, but "
+            f"got {a[0]} and {b[0]} elements respectively"
         )
     if len(b) == 1:
         return f"size mismatch, got input ({a[-2]}), mat ({a[-2]}x{a[-1]}), vec ({b[0]})"

@@ -33,8 +33,14 @@ def over(value: Any, input_shape: Dims, dim: Dims) -> Any:
     return expand(reshape(value, kept_shape(input_shape, dim)), input_shape)
 
 
-def converted(input: Tensor, dtype: Any) -> Tensor:
-    """`input` in the dtype asked for, if one is."""
+def converted(input: Tensor, dtype: Any, name: str = "sum") -> Tensor:
+    """`input` in the dtype asked for, if one is.
+
+    Raises:
+        TypeError: `input`, an argument of the function `name`, is no tensor.
+    """
+    if not hasattr(input, "shape"):
+        raise TypeError(f"{name}(): argument 'input' (position 1) must be Tensor, not {type(input).__name__}")
     if dtype is None:
         return input
     dtype = dtypes.as_dtype(dtype)
@@ -95,7 +101,7 @@ def mean(input: Tensor, dim: Dim = None, keepdim: bool = False, *, dtype: Any = 
     >>> gradx.mean(gradx.tensor([1.0, 2.0, 6.0]))
     tensor(3.)
     """
-    input = converted(input, dtype)
+    input = converted(input, dtype, "mean")
     require_floating("mean", input)
     return (_mean_all if dim is None else _mean)(input, wrap_all(dim, len(input.shape)), keepdim)
 
@@ -137,7 +143,7 @@ def prod(input: Tensor, dim: int | None = None, keepdim: bool = False, *, dtype:
     >>> gradx.prod(gradx.tensor([2.0, 3.0, 4.0]))
     tensor(24.)
     """
-    input = converted(input, dtype)
+    input = converted(input, dtype, "prod")
     if input.array.dtype.kind in "biu":
         input = cast_discrete(input, dtypes.int64.dtype)
     return (_prod_all if dim is None else _prod)(input, wrap_all(dim, len(input.shape)), keepdim)
@@ -161,7 +167,7 @@ def cumsum(input: Tensor, dim: int, *, dtype: Any = None) -> Tensor:
     >>> gradx.cumsum(gradx.tensor([1.0, 2.0, 3.0]), 0)
     tensor([1., 3., 6.])
     """
-    input = converted(input, dtype)
+    input = converted(input, dtype, "cumsum")
     return along(_cumsum, converted(input, dtypes.int64) if input.array.dtype.kind in "biu" else input, dim)
 
 

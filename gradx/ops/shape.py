@@ -137,6 +137,9 @@ def flat(sizes: Sequence[int | Sequence[int]]) -> Shape:
 def _complete(shape: Shape, old: Shape) -> Shape:
     """`shape` with its -1 filled in, checked against the number of elements in `old`."""
     size = math.prod(old)
+    for i, n in enumerate(shape):
+        if n < -1:
+            raise RuntimeError(f"invalid shape dimension {n} at index {i} of shape {list(shape)}")
     if shape.count(-1) > 1:
         raise RuntimeError("only one dimension can be inferred")
     rest = math.prod(n for n in shape if n != -1)

@@ -13,7 +13,7 @@ from gradx.ops.dims import Dim, Dims, count, wrap_all
 from gradx.ops.elementwise import exp, pow
 from gradx.ops.extrema import _amax, _amin
 from gradx.ops.magnitude import abs, sign
-from gradx.ops.reduce import _mean, _sum, converted, over, require_floating
+from gradx.ops.reduce import _mean, _sum, converted, over
 from gradx.ops.select import where
 from gradx.ops.transfer import cast
 from gradx.samples import S, T, samples
@@ -53,6 +53,13 @@ SPREADS = (
 )
 
 
+def _require_spread(input: Tensor) -> None:
+    if input.array.dtype.kind not in "fc":
+        raise RuntimeError(
+            "std and var only support floating point and complex dtypes. Convert the tensor with .to(gradx.float32) first."
+        )
+
+
 def _correction(unbiased: bool | None, correction: float | None) -> float:
     if correction is not None:
         return correction
@@ -79,7 +86,7 @@ def var(
     """
     if isinstance(dim, bool):
         dim, unbiased = None, dim
-    require_floating("var", input)
+    _require_spread(input)
     return _var(input, wrap_all(dim, len(input.shape)), _correction(unbiased, correction), keepdim)
 
 
@@ -95,7 +102,7 @@ def std(
     """The square root of `var`, whose gradient is 0 where all elements are equal."""
     if isinstance(dim, bool):
         dim, unbiased = None, dim
-    require_floating("std", input)
+    _require_spread(input)
     return _std(input, wrap_all(dim, len(input.shape)), _correction(unbiased, correction), keepdim)
 
 
@@ -166,7 +173,11 @@ def norm(
     tensor(5.)
     """
     input = converted(input, dtype)
-    require_floating("linalg.vector_norm", input)
+    if input.array.dtype.kind not in "fc":
+        raise RuntimeError(
+            "linalg.vector_norm: Expected a floating point or complex tensor as input. Got "
+            f"{dtypes.of_numpy(input.array.dtype).title}"
+        )
     dims = wrap_all(dim, len(input.shape))
     p = 2 if p in ("fro", None) else p
     if not isinstance(p, (int, float)):

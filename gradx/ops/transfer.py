@@ -36,6 +36,11 @@ def clone(input: Tensor) -> Tensor:
     """
 
 
+@op(name="CloneBackward0", input=lambda g: g)
+def contiguous(input: Tensor) -> Tensor:
+    """A copy of `input` in row-major order."""
+
+
 @op(view=True, input=lambda g: g)
 def alias(input: Tensor) -> Tensor:
     """Another tensor over the same memory."""

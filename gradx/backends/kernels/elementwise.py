@@ -39,6 +39,10 @@ class Elementwise(Layout):
     def pow(self, x: Any, y: Any) -> Array:
         if type(y) in (int, float) and x.dtype.kind == "f" and y in self._roots:
             return self._roots[y](x)
+        if _truth(x) and _truth(y):
+            if not isinstance(y, bool) or isinstance(x, bool):
+                raise NotImplementedError("\"pow\" not implemented for 'Bool'. Convert the base to integers first.")
+            return self.xp.logical_or(x, self.xp.logical_not(y))
         try:
             return self.xp.power(x, y)
         except ValueError as error:  # a whole number to a negative whole power; a misfit of shapes is an error as well
@@ -145,3 +149,8 @@ class Elementwise(Layout):
     def masked_fill(self, x: Array, mask: Array, value: Array | Any) -> Array:
         value = value.astype(x.dtype) if hasattr(value, "astype") else x.dtype.type(value)
         return self.xp.where(mask, value, x)
+
+
+def _truth(x: Any) -> bool:
+    """Whether an array holds, or a number is, truth values."""
+    return x.dtype.kind == "b" if hasattr(x, "dtype") else isinstance(x, bool)

@@ -17,6 +17,9 @@ class Layout(Common):
     """Kernels that move elements: copies, shapes, products of matrices, indexing."""
 
     def clone(self, x: Array) -> Array:
+        return self.xp.array(x, order="C" if 0 in x.strides else "K")
+
+    def contiguous(self, x: Array) -> Array:
         return self.xp.array(x, order="C")
 
     def new_zeros(self, x: Array, shape: Dims) -> Array:

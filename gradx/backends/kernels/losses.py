@@ -72,9 +72,9 @@ class Losses(Reductions):
         self,
         g: Array,
         total: Array,
-        shape: Dims,
         target: Array,
         weight: Array | None,
+        shape: Dims,
         reduction: str,
         ignore_index: int,
     ) -> Array:
