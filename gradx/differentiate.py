@@ -125,7 +125,7 @@ def grad(
         raise RuntimeError("`inputs` argument to `grad()` cannot be empty.")
     vectors = _aligned(grad_outputs, len(roots))
     keep = create_graph if retain_graph is None else retain_graph
-    if is_grads_batched:
+    if is_grads_batched and any(v is not None for v in vectors):
         return _batched(roots, wanted, vectors, keep, create_graph, allow_unused, materialize_grads)
     gradients = _initial(roots, vectors)
     starts = [_edge(root, i) for i, root in enumerate(roots)]
@@ -170,6 +170,32 @@ def _batched(
     materialize_grads: bool,
 ) -> tuple[Tensor | None, ...]:
     """`grad` for each slice of the vectors along their first dimension, the results stacked."""
+    size = _batch_size(roots, vectors)
+    rows = [
+        grad(
+            roots,
+            wanted,
+            [None if v is None else select(v, 0, i) for v in vectors],
+            retain_graph=keep or i + 1 < size,
+            create_graph=create_graph,
+            allow_unused=allow_unused or materialize_grads,
+        )
+        for i in range(size)
+    ]
+    found = [None if column[0] is None else stack(column) for column in zip(*rows, strict=True)]
+    if materialize_grads:
+        return tuple(_zeros(t, create_graph) if g is None else g for g, t in zip(found, wanted, strict=True))
+    return tuple(found)
+
+
+def _batch_size(roots: tuple[Tensor, ...], vectors: Sequence[Tensor | None]) -> int:
+    """How many slices the vectors have along their first dimension.
+
+    Raises:
+        RuntimeError: the slices have not the outputs' shapes.
+        ValueError: the vectors have different numbers of slices.
+        IndexError: they have none.
+    """
     for i, (root, v) in enumerate(zip(roots, vectors, strict=True)):
         shape = root.node.outputs[root.output_nr][0] if isinstance(root, GradientEdge) else root.array.shape
         if v is not None and v.array.shape[1:] != shape:
@@ -179,21 +205,15 @@ def _batched(
                 f"was detected: grad_output[{i}] has a shape of {Size(v.array.shape)} and output[{i}] has a shape of "
                 f"{Size(shape)}."
             )
-    size = next((v.array.shape[0] for v in vectors if v is not None), 0)
-    rows = [
-        grad(
-            roots,
-            wanted,
-            [None if v is None else select(v, 0, i) for v in vectors],
-            retain_graph=keep or i + 1 < size,
-            create_graph=create_graph,
-            allow_unused=allow_unused,
-            materialize_grads=materialize_grads,
+    sizes = [v.array.shape[0] for v in vectors if v is not None]
+    if len(set(sizes)) > 1:
+        raise ValueError(
+            f"vmap: Expected all tensors to have the same size in the mapped dimension, got sizes {sizes} for the mapped "
+            "dimension"
         )
-        for i in range(size)
-    ]
-    columns = zip(*rows, strict=True)
-    return tuple(None if column[0] is None else stack(column) for column in columns)
+    if 0 in sizes:
+        raise IndexError("index 0 is out of bounds for dimension 0 with size 0")
+    return int(sizes[0])
 
 
 def _as_tuple(tensors: Any) -> tuple[Any, ...]:

@@ -195,6 +195,32 @@ def batched_with_unused(m):
     return m.autograd.grad(x**3, (x, z), m.eye(2, dtype=m.float64), is_grads_batched=True, allow_unused=True)
 
 
+def batched_and_materialized(m):
+    x, z = leaf(m), leaf(m)
+    return m.autograd.grad(x**3, (x, z), m.eye(2, dtype=m.float64), is_grads_batched=True, materialize_grads=True)
+
+
+def batches_of_two_sizes(m):
+    x, vectors = leaf(m), [m.ones(n, 2, dtype=m.float64) for n in (3, 2)]
+    m.autograd.grad([x**3, x * 2], x, vectors, is_grads_batched=True)
+
+
+def batch_of_none(m):
+    x = leaf(m)
+    m.autograd.grad(x**3, x, m.ones(0, 2, dtype=m.float64), is_grads_batched=True)
+
+
+def batch_missing(m):
+    x = leaf(m)
+    m.autograd.grad(x**3, x, is_grads_batched=True)
+
+
+def recorded_gradient_of_relu(m):
+    x = leaf(m)
+    (gradient,) = m.autograd.grad(x.relu().sum(), x, create_graph=True)
+    return gradient, gradient.requires_grad
+
+
 def shared_subgraph_walked_in_parts(m):
     x = leaf(m)
     y = x.exp()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from gradx import variables
+from gradx import dtypes, variables
 from gradx.backends import backend_of
 from gradx.inplace import check_writable, overwrite, require_castable, require_room
 from gradx.ops import (
@@ -138,6 +138,9 @@ class InplaceMethods(Variable):
         tensor: Any = self
         whole = place is Ellipsis or (isinstance(place, slice) and place == slice(None))
         target, advanced = (tensor, None) if whole else index.resolve(tensor, place)
+        if isinstance(value, complex) and self.array.dtype.kind != "c":
+            name = dtypes.of_numpy(self.array.dtype).type_name
+            raise RuntimeError(f"value cannot be converted to type {name} without overflow")
         if isinstance(value, (bool, int, float, complex)):
             source = value
         else:
@@ -151,8 +154,12 @@ class InplaceMethods(Variable):
 def _like(value: Any, like: Variable) -> Variable:
     """Data that are no tensor, as a tensor in the dtype of `like` and on its device."""
     backend = backend_of(like.array)
-    with backend.at(like.array):
-        return variables.tensor_type(backend.xp.asarray(value, dtype=like.array.dtype))
+    kind = dtypes.of_numpy(like.array.dtype)
+    try:
+        with backend.at(like.array):
+            return variables.tensor_type(backend.xp.asarray(value, dtype=like.array.dtype))
+    except (TypeError, ValueError):
+        raise TypeError(f"can't assign a {type(value).__name__} to a gradx.{kind.title}Tensor") from None
 
 
 def _slimmed(value: Variable) -> Any:

@@ -5,13 +5,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from gradx.op import op
+from gradx.ops.constant import zeros_like
 from gradx.samples import UNARY, samples
 
 if TYPE_CHECKING:
     from gradx.tensor import Tensor
 
 
-@op(grad_output=lambda g, result: threshold_backward(g, result))
+@op(grad_output=lambda g, result: threshold_backward(g, result), result=lambda g: zeros_like(g))
 def threshold_backward(grad_output: Tensor, result: Tensor) -> Tensor:
     """The gradient of relu: `grad_output` where relu's `result` is positive."""
 

@@ -173,5 +173,5 @@ def unbind(input: Tensor, dim: int = 0) -> tuple[Tensor, ...]:
     """
     dim = wrap(dim, len(input.shape))
     if not input.shape:
-        raise RuntimeError("Dimension specified as 0 but tensor has no dimensions")
+        raise IndexError("Dimension specified as 0 but tensor has no dimensions")
     return _unbind(input, dim)
