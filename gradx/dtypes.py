@@ -188,6 +188,13 @@ def can_cast(from_: dtype, to: dtype) -> bool:
     return _CATEGORY[from_.dtype.kind] <= _CATEGORY[to.dtype.kind]
 
 
+def require_castable(given: np.dtype[Any], own: np.dtype[Any]) -> None:
+    """Raise RuntimeError, in torch's words, if a result of one dtype must not be written to a tensor of another."""
+    if _CATEGORY[given.kind] > _CATEGORY[own.kind]:
+        new, kept = of_numpy(given).title, of_numpy(own).title
+        raise RuntimeError(f"result type {new} can't be cast to the desired output type {kept}")
+
+
 class finfo:
     """The limits of a floating-point dtype, as ``torch.finfo``: bits, eps, max, min, tiny, smallest_normal, resolution.
 

@@ -97,31 +97,6 @@ def check_memory(array: Any) -> None:
         )
 
 
-def count_change(variable: Variable) -> None:
-    """Count up the version of a tensor's memory.
-
-    Raises:
-        RuntimeError: no versions are counted for it.
-    """
-    if variable.version is not None:
-        if changing.listeners:
-            for listener in list(changing.listeners):
-                listener(variable)
-        variable.version[0] += 1
-    elif not modes.is_inference_mode_enabled():
-        raise RuntimeError(
-            "Inplace update to inference tensor outside InferenceMode is not allowed.You can make a clone to get a normal "
-            "tensor before doing inplace update.See https://github.com/pytorch/rfcs/pull/17 for more details."
-        )
-
-
-class _Changing:
-    listeners: tuple[Callable[[Variable], None], ...] = ()  # told before a tensor changes in place
-
-
-changing = _Changing()
-
-
 def overwrite(variable: Variable, result: Variable, *, one_value: bool = False) -> None:
     """Write `result` over the tensor, which takes over its history.
 
@@ -133,13 +108,13 @@ def overwrite(variable: Variable, result: Variable, *, one_value: bool = False) 
     """
     array, new = variable.array, result.array
     require_room(variable, result)
-    _require_castable(new.dtype, array.dtype)
+    dtypes.require_castable(new.dtype, array.dtype)
     if not one_value:
         check_memory(array)
     node = result.node
     if isinstance(node, OpNode):
         node.keep_first_input()
-    count_change(variable)
+    variables.count_change(variable)
     backend_of(array).write(array, new)
     if isinstance(node, OpNode) and new.dtype == array.dtype:
         node.output_moved(array, variable.version)
@@ -147,15 +122,9 @@ def overwrite(variable: Variable, result: Variable, *, one_value: bool = False) 
         take_history(variable, result)
 
 
-def _require_castable(new: Any, own: Any) -> None:
-    given, kept = dtypes.of_numpy(new), dtypes.of_numpy(own)
-    if not dtypes.can_cast(given, kept):
-        raise RuntimeError(f"result type {given.title} can't be cast to the desired output type {kept.title}")
-
-
 def require_castable(variable: Variable, *operands: Any) -> None:
     """Raise torch's error if the dtype that an operation of these operands gives cannot be written over the tensor."""
-    _require_castable(dtypes.result_dtype(dtypes.operands((variable, *operands))), variable.array.dtype)
+    dtypes.require_castable(dtypes.result_dtype(dtypes.operands((variable, *operands))), variable.array.dtype)
 
 
 def require_room(variable: Variable, value: Variable) -> None:

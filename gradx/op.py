@@ -35,6 +35,7 @@ from gradx import dtypes, tape, variables
 from gradx.backends import BY_TYPE, backend_of
 from gradx.modes import mode
 from gradx.node import OpNode, Plan, Rule, make_plan
+from gradx.out import into
 from gradx.variables import Variable
 
 P = ParamSpec("P")
@@ -294,6 +295,13 @@ def op(
 
         @functools.wraps(function)
         def call(*args: Any, **kwargs: Any) -> Any:
+            if "out" in kwargs:
+                out = kwargs.pop("out")
+                return (
+                    call(*args, **kwargs)
+                    if out is None
+                    else into(out, operation.name, args, lambda: call(*args, **kwargs))
+                )
             if kwargs or len(args) < required:
                 bound = operation.signature.bind(*args, **kwargs)
                 bound.apply_defaults()

@@ -130,3 +130,28 @@ def refresh(variable: Variable) -> None:
     elif variable.node is not None:
         set_history(variable, variable.node.severed(variable.output_nr), 0, True)  # the base was detached, and changed
     view.seen[0] = variable.version[0]
+
+
+def count_change(variable: Variable) -> None:
+    """Count up the version of a tensor's memory.
+
+    Raises:
+        RuntimeError: no versions are counted for it.
+    """
+    if variable.version is not None:
+        if changing.listeners:
+            for listener in list(changing.listeners):
+                listener(variable)
+        variable.version[0] += 1
+    elif not mode.inference:
+        raise RuntimeError(
+            "Inplace update to inference tensor outside InferenceMode is not allowed.You can make a clone to get a normal "
+            "tensor before doing inplace update.See https://github.com/pytorch/rfcs/pull/17 for more details."
+        )
+
+
+class _Changing:
+    listeners: tuple[Callable[[Variable], None], ...] = ()  # told before a tensor changes in place
+
+
+changing = _Changing()

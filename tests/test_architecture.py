@@ -24,7 +24,7 @@ FLOORS = [
     {"hooks", "anomaly"},
     {"tape"},
     {"saved"},
-    {"node"},
+    {"node", "out"},
     {"op"},
     {"ops"},
     {"engine"},

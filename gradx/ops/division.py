@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from gradx.op import op, renamed
 from gradx.ops.constant import zeros_like
+from gradx.out import into
 from gradx.samples import S, T, samples
 
 if TYPE_CHECKING:
@@ -47,7 +48,7 @@ DIVISORS = (S(T(3, 4), T(4, low=0.5)), S(T(2, 1), T(3, low=0.5)), S(T(3), 0.75),
 
 
 @samples(*DIVISORS, S(T(4), T(3, 4, low=0.5), rounding_mode="floor"), S(T(4), 0.75, rounding_mode="trunc"))
-def div(input: Operand, other: Operand, *, rounding_mode: str | None = None) -> Tensor:
+def div(input: Operand, other: Operand, *, rounding_mode: str | None = None, out: Tensor | None = None) -> Tensor:
     """`input / other`, elementwise; integers give the default dtype.
 
     Args:
@@ -61,6 +62,8 @@ def div(input: Operand, other: Operand, *, rounding_mode: str | None = None) -> 
     >>> gradx.div(gradx.tensor([1, 2]), 4)
     tensor([0.2500, 0.5000])
     """
+    if out is not None:
+        return into(out, "div", (input, other), lambda: div(input, other, rounding_mode=rounding_mode))  # type: ignore[no-any-return]
     if rounding_mode is None:
         return _div(input, other)
     if rounding_mode not in ("floor", "trunc"):

@@ -10,6 +10,7 @@ from gradx.ops.compare import eq, ge, logical_and
 from gradx.ops.complexes import real
 from gradx.ops.constant import zeros_like
 from gradx.ops.select import where
+from gradx.out import into
 from gradx.samples import BINARY, POSITIVE, UNARY, S, T, samples
 
 if TYPE_CHECKING:
@@ -25,13 +26,15 @@ def _add(input: Operand, other: Operand) -> Tensor:
 
 
 @samples(*BINARY, S(T(3), T(3), alpha=2))
-def add(input: Operand, other: Operand, *, alpha: float = 1) -> Tensor:
+def add(input: Operand, other: Operand, *, alpha: float = 1, out: Tensor | None = None) -> Tensor:
     """`input + alpha * other`, elementwise.
 
     >>> import gradx
     >>> gradx.add(gradx.tensor([1.0, 2.0]), 10)
     tensor([11., 12.])
     """
+    if out is not None:
+        return into(out, "add", (input, other), lambda: add(input, other, alpha=alpha))  # type: ignore[no-any-return]
     return _add(input, other if alpha == 1 else mul(other, alpha))
 
 
@@ -48,13 +51,15 @@ def _sub(input: Operand, other: Operand) -> Tensor:
 
 
 @samples(*BINARY, S(T(3), T(3), alpha=2))
-def sub(input: Operand, other: Operand, *, alpha: float = 1) -> Tensor:
+def sub(input: Operand, other: Operand, *, alpha: float = 1, out: Tensor | None = None) -> Tensor:
     """`input - alpha * other`, elementwise.
 
     >>> import gradx
     >>> gradx.sub(gradx.tensor([1.0, 2.0]), gradx.tensor([0.5, 0.5]))
     tensor([0.5000, 1.5000])
     """
+    if out is not None:
+        return into(out, "sub", (input, other), lambda: sub(input, other, alpha=alpha))  # type: ignore[no-any-return]
     return _sub(input, other if alpha == 1 else mul(other, alpha))
 
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from gradx import dtypes
 from gradx.op import op, renamed
 from gradx.ops.shape import transpose, unsqueeze
+from gradx.out import into
 from gradx.samples import S, T, samples
 
 if TYPE_CHECKING:
@@ -55,7 +56,7 @@ def _addmm(input: Tensor, mat1: Tensor, mat2: Tensor, beta: float, alpha: float)
     S(T(2, 2, 3), T(3, 4)),
     S(T(2, 1, 2, 3), T(3, 3, 2)),
 )
-def matmul(input: Tensor, other: Tensor) -> Tensor:
+def matmul(input: Tensor, other: Tensor, *, out: Tensor | None = None) -> Tensor:
     """The matrix product: of vectors, matrices, and, with broadcasting, stacks of matrices.
 
     Raises:
@@ -65,6 +66,8 @@ def matmul(input: Tensor, other: Tensor) -> Tensor:
     >>> gradx.tensor([[1.0, 2.0]]) @ gradx.tensor([3.0, 4.0])
     tensor([11.])
     """
+    if out is not None:
+        return into(out, "matmul", (input, other), lambda: matmul(input, other))  # type: ignore[no-any-return]
     a, b = tuple(input.shape), tuple(other.shape)
     if not a or not b:
         raise RuntimeError(f"both arguments to matmul need to be at least 1D, but they are {len(a)}D and {len(b)}D")

@@ -13,6 +13,7 @@ from gradx.ops.index import narrow
 from gradx.ops.join import cat
 from gradx.ops.shape import expand, flip, reshape
 from gradx.ops.transfer import cast, cast_discrete
+from gradx.out import into
 from gradx.samples import S, T, samples
 
 if TYPE_CHECKING:
@@ -68,7 +69,9 @@ _sum_all = renamed("sum", "SumBackward0")
 
 
 @samples(*REDUCTIONS, S(T(0, 3)))
-def sum(input: Tensor, dim: Dim = None, keepdim: bool = False, *, dtype: Any = None) -> Tensor:
+def sum(
+    input: Tensor, dim: Dim = None, keepdim: bool = False, *, dtype: Any = None, out: Tensor | None = None
+) -> Tensor:
     """The sum over `dim`, an int or several; over all elements for None.
 
     Args:
@@ -79,6 +82,8 @@ def sum(input: Tensor, dim: Dim = None, keepdim: bool = False, *, dtype: Any = N
     >>> gradx.sum(gradx.tensor([[1.0, 2.0], [3.0, 4.0]]), dim=0)
     tensor([4., 6.])
     """
+    if out is not None:
+        return into(out, "sum", (input,), lambda: sum(input, dim, keepdim, dtype=dtype))  # type: ignore[no-any-return]
     return (_sum_all if dim is None else _sum)(converted(input, dtype), wrap_all(dim, len(input.shape)), keepdim)
 
 
