@@ -133,8 +133,8 @@ def grad(
     found = engine.backward(starts, gradients, ends, keep=keep, graph=create_graph, accumulate=False)
     if materialize_grads:
         return tuple(_zeros(t, create_graph) if g is None else g for g, t in zip(found, wanted, strict=True))  # type: ignore[misc]
-    if not allow_unused and None in [g if g is None else 0 for g in found]:
-        position = [g is None for g in found].index(True)
+    position = next((i for i, g in enumerate(found) if g is None), None)
+    if not allow_unused and position is not None:
         raise RuntimeError(
             f"The differentiated Tensor at index {position} appears to not have been used in the graph. Set allow_unused=True "
             "if this is the desired behavior. The outputs do not depend on it, or were computed before it required grad."

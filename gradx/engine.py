@@ -232,7 +232,7 @@ def add_gradient(variable: Variable, value: Any, owned: bool, graph: bool) -> No
     elif before is None:
         variable._grad = variables.tensor_type(_in_layout(value, variable.array, owned))
     else:
-        backend_of(value).write(before.array, before.array + value)
+        backend_of(value).add_into(before.array, value)
         if before.version is not None:
             before.version[0] += 1
 

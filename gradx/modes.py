@@ -16,6 +16,7 @@ class _Mode(threading.local):
     grad = True
     inference = False
     saving: Callable[[Any], None] | None = None  # what to do with a node that has saved arrays
+    changing: tuple[Callable[[Any], None], ...] = ()  # told before a tensor changes in place
     evaluating: Any = None  # the node whose rules run, noted under anomaly detection
 
 

@@ -303,7 +303,10 @@ def op(
                     else into(out, operation.name, args, lambda: call(*args, **kwargs))
                 )
             if kwargs or len(args) < required:
-                bound = operation.signature.bind(*args, **kwargs)
+                try:
+                    bound = operation.signature.bind(*args, **kwargs)
+                except TypeError as error:
+                    raise TypeError(f"{operation.name}() {error}") from None
                 bound.apply_defaults()
                 args = bound.args
             return operation(*args)

@@ -139,19 +139,11 @@ def count_change(variable: Variable) -> None:
         RuntimeError: no versions are counted for it.
     """
     if variable.version is not None:
-        if changing.listeners:
-            for listener in list(changing.listeners):
-                listener(variable)
+        for listener in mode.changing:
+            listener(variable)
         variable.version[0] += 1
     elif not mode.inference:
         raise RuntimeError(
             "Inplace update to inference tensor outside InferenceMode is not allowed.You can make a clone to get a normal "
             "tensor before doing inplace update.See https://github.com/pytorch/rfcs/pull/17 for more details."
         )
-
-
-class _Changing:
-    listeners: tuple[Callable[[Variable], None], ...] = ()  # told before a tensor changes in place
-
-
-changing = _Changing()

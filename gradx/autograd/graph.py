@@ -8,7 +8,7 @@ import weakref
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-from gradx import engine, variables
+from gradx import engine
 from gradx.backends import backend_of
 from gradx.hooks import HandleGroup
 from gradx.modes import mode
@@ -145,12 +145,12 @@ def allow_mutation_on_saved_tensors() -> Iterator[_Preserved]:
     """
     preserved = _Preserved()
     before, mode.saving = mode.saving, preserved.note
-    variables.changing.listeners += (preserved.preserve,)
+    mode.changing += (preserved.preserve,)
     try:
         yield preserved
     finally:
         mode.saving = before
-        variables.changing.listeners = tuple(f for f in variables.changing.listeners if f != preserved.preserve)
+        mode.changing = tuple(listener for listener in mode.changing if listener != preserved.preserve)
 
 
 def register_multi_grad_hook(tensors: Sequence[Tensor], fn: Callable[[Any], None], *, mode: str = "all") -> HandleGroup:

@@ -124,6 +124,10 @@ class Backend(Kernels):
         """Overwrite the elements of `destination` with those of `source`, broadcast and cast."""
         destination[...] = source
 
+    def add_into(self, destination: Array, source: Array) -> None:
+        """Add `source`, of the same shape and dtype, to the elements of `destination`."""
+        self.xp.add(destination, source, out=destination)
+
     # ---- creation ------------------------------------------------------------------------------------------------
 
     def full(self, shape: Dims, value: complex, dtype: np.dtype[Any], where: device) -> Array:

@@ -147,6 +147,10 @@ class CupyBackend(Backend):
         with self.at(destination):
             destination[...] = source
 
+    def add_into(self, destination: Array, source: Array) -> None:
+        with self.at(destination):
+            super().add_into(destination, source)
+
     # ---- creation ------------------------------------------------------------------------------------------
 
     def full(self, shape: Dims, value: complex, dtype: np.dtype[Any], where: device) -> Array:

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
-from typing import Any, TypeVar
-
-F = TypeVar("F", bound=Callable[..., Any])
+from collections.abc import Sequence
 
 Dim = int | Sequence[int] | None  # as users give it
 Dims = tuple[int, ...]  # wrapped

@@ -3,6 +3,7 @@ result is not whole. A rule gives the gradient for the broadcast shape: the engi
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any
 
 from gradx.op import op, renamed
@@ -210,7 +211,7 @@ def log(input: Tensor) -> Tensor:
 
 
 @samples(*POSITIVE)
-@op(promote="float", input=lambda g, input: g / (input * 0.6931471805599453))
+@op(promote="float", input=lambda g, input: g / (input * math.log(2)))
 def log2(input: Tensor) -> Tensor:
     """The logarithm to base 2, elementwise.
 
@@ -221,7 +222,7 @@ def log2(input: Tensor) -> Tensor:
 
 
 @samples(*POSITIVE)
-@op(promote="float", input=lambda g, input: g / (input * 2.302585092994046))
+@op(promote="float", input=lambda g, input: g / (input * math.log(10)))
 def log10(input: Tensor) -> Tensor:
     """The logarithm to base 10, elementwise.
 

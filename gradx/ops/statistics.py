@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 def _var_backward(g: Any, input: Any, dim: Dims, correction: float) -> Any:
     shape = tuple(input.shape)
     degrees = count(shape, dim) - correction
-    scale = 2 / degrees if degrees > 0 else math.nan if degrees == 0 else 0 * math.inf
+    scale = 2 / degrees if degrees > 0 else math.nan
     return over(g, shape, dim) * (scale * (input - _mean(input, dim, True)))
 
 
@@ -138,12 +138,8 @@ def _norm_rule(g: Any, input: Any, out: Any, p: float, dim: Dims) -> Any:
     safe = where(zero, 1, size)
     if p == 2:
         return input * where(zero, 0, g / safe)
-    if p < 1:
-        return _norm_slope(input, p - 1) * where(zero, 0, g * pow(safe, 1 - p))
     if p < 2:
-        nonzero = where(eq(input, 0), 1, input)
-        slope = where(eq(input, 0), 0, sign(nonzero) * pow(abs(nonzero), p - 1))
-        return slope * where(zero, 0, g * pow(safe, 1 - p))
+        return _norm_slope(input, p - 1) * where(zero, 0, g * pow(safe, 1 - p))
     return input * pow(abs(input), p - 2) * where(zero, 0, g * pow(safe, 1 - p))
 
 
