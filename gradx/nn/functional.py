@@ -16,7 +16,7 @@ from gradx import creation, dtypes, random
 from gradx.backends import backend_of
 from gradx.ops import activation, elementwise, loss, magnitude, matmul, reduce, select, statistics
 from gradx.ops import softmax as _softmax
-from gradx.ops.activation import relu, sigmoid, tanh
+from gradx.ops.activation import sigmoid, tanh
 from gradx.ops.classification import cross_entropy, nll_loss
 from gradx.ops.loss import mse_loss
 from gradx.ops.shape import transpose
@@ -73,6 +73,11 @@ def softmax(input: Tensor, dim: int | None = None, _stacklevel: int = 3, dtype: 
 def log_softmax(input: Tensor, dim: int | None = None, _stacklevel: int = 3, dtype: Any = None) -> Tensor:
     """`gradx.log_softmax`; without `dim` it warns, as torch does, and takes dimension 0 or 1."""
     return _softmax.log_softmax(input, _implicit_dim("log_softmax", input.dim()) if dim is None else dim, dtype)
+
+
+def relu(input: Tensor, inplace: bool = False) -> Tensor:
+    """`max(input, 0)`, elementwise; with `inplace` written over `input`."""
+    return input.relu_() if inplace else activation.relu(input)
 
 
 @samples(S(T(3, 4), 1), oracle="nn.functional.softmin")
