@@ -22,6 +22,7 @@ class Call(NamedTuple):
 
     place: int
     rule: Rule
+    kernel: Rule  # the rule for raw arrays
     picks: tuple[int, ...]
     every: bool  # whether the rule takes the gradients of all outputs
 
@@ -33,10 +34,19 @@ class Plan(NamedTuple):
     calls: tuple[Call, ...]
 
 
-def make_plan(parameters: list[str], slots: tuple[int, ...], rules: dict[int, Rule]) -> Plan:
+def make_plan(
+    name: str,
+    parameters: list[str],
+    slots: tuple[int, ...],
+    rules: dict[int, Rule],
+    fuse: Callable[..., Rule] | None,
+) -> Plan:
     """The plan for running `rules`, by input, of an operation with these parameters, of which `slots` are tensors.
 
     The arguments of the rules are read here, once; see `gradx.op` for what their names mean.
+
+    Args:
+        fuse: makes one kernel of an elementwise rule; None where the rules are not elementwise.
     """
     fetch: dict[tuple[str, int], int] = {}  # in order, with each one's place
     calls = []
@@ -46,7 +56,9 @@ def make_plan(parameters: list[str], slots: tuple[int, ...], rules: dict[int, Ru
             rule = functools.partial(rule, position=slot - slots[0])
         sources = [_source(name, parameters, slots) for name in names if name not in ("g", "grads", "position")]
         picks = tuple(fetch.setdefault(source, len(fetch)) for source in sources)
-        calls.append(Call(slot - slots[0], rule, picks, "grads" in names))
+        static = frozenset(i for i, (kind, _) in enumerate(sources, 1) if kind in ("parameter", "shape"))
+        kernel = rule if fuse is None else fuse(rule, f"{name}_backward", static)
+        calls.append(Call(slot - slots[0], rule, kernel, picks, "grads" in names))
     return Plan(tuple(fetch), tuple(calls))
 
 
@@ -109,20 +121,21 @@ class OpNode(SavingNode):
     def backward(self, grads: list[Any], wanted: Callable[[Edge], bool], graph: bool) -> list[Any]:
         saved = self.values(graph)
         if self.outputs[0][1].kind == "c" and not self.wirtinger:
-            return self._conjugated(grads, wanted, saved)
-        return self._apply(grads, wanted, saved)
+            return self._conjugated(grads, wanted, saved, graph)
+        return self._apply(grads, wanted, saved, graph)
 
-    def _conjugated(self, grads: list[Any], wanted: Callable[[Edge], bool], saved: list[Any]) -> list[Any]:
+    def _conjugated(self, grads: list[Any], wanted: Callable[[Edge], bool], saved: list[Any], graph: bool) -> list[Any]:
         """The rules' results for complex numbers. A rule gives g * f'(x); wanted is g * conj(f'(x)), which is
         conj(conj(g) * f'(x))."""
-        results = self._apply([None if g is None else g.conj() for g in grads], wanted, saved)
+        results = self._apply([None if g is None else g.conj() for g in grads], wanted, saved, graph)
         return [None if value is None else value.conj() for value in results]
 
-    def _apply(self, grads: list[Any], wanted: Callable[[Edge], bool], saved: list[Any]) -> list[Any]:
+    def _apply(self, grads: list[Any], wanted: Callable[[Edge], bool], saved: list[Any], graph: bool) -> list[Any]:
         result: list[Any] = [None] * len(self.edges)
-        for place, rule, picks, every in self.plan.calls:
+        for place, rule, kernel, picks, every in self.plan.calls:
             if wanted(self.edges[place]):  # type: ignore[arg-type]
-                result[place] = rule(grads if every else grads[0], *[saved[i] for i in picks])
+                run = rule if graph else kernel
+                result[place] = run(grads if every else grads[0], *[saved[i] for i in picks])
         return result
 
     def origin_of(self, place: int) -> Edge | None:

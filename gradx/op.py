@@ -38,6 +38,7 @@ from gradx.node import OpNode, Plan, Rule, make_plan
 from gradx.out import into
 from gradx.variables import Variable
 
+F = TypeVar("F", bound=Callable[..., Any])
 P = ParamSpec("P")
 R = TypeVar("R")
 
@@ -75,6 +76,7 @@ class Op:
         name: str | tuple[str, str] | None,
         no_bools: str | None,
         wirtinger: bool,
+        elementwise: bool,
     ) -> None:
         self.name = function.__name__.strip("_")
         self.signature = inspect.signature(function)
@@ -82,6 +84,7 @@ class Op:
         self.view = view
         self.no_bools = no_bools
         self.wirtinger = wirtinger
+        self.elementwise = elementwise
         parameters = list(self.signature.parameters.values())
         self.parameters = [p.name for p in parameters]
         self.slots = tuple(i for i, p in enumerate(parameters) if str(p.annotation).startswith(("Tensor", "Operand")))
@@ -91,7 +94,7 @@ class Op:
         self.required = 0 if self.variadic else len(parameters)
         self.rules = {self.parameters.index(argument): rule for argument, rule in rules.items()}
         self.kernels = _Kernels(self.name)
-        self.plans: dict[tuple[int, ...], Plan] = {}  # by the inputs that need gradients
+        self.plans: dict[tuple[type, tuple[int, ...]], Plan] = {}  # by array type and the inputs that need gradients
         self.set_names(name or "".join(part.capitalize() for part in self.name.split("_")) + "Backward0")
 
     def set_names(self, names: str | tuple[str, str]) -> None:
@@ -161,7 +164,7 @@ class Op:
         several = type(out) is tuple
         results = tuple([variables.tensor_type(a) for a in out]) if several else (variables.tensor_type(out),)
         if wanted:
-            plan = self.plans.get(wanted) or self._plan(wanted)
+            plan = self.plans.get((type(first), wanted)) or self._plan(type(first), wanted)
             node = self.node_types[rank < 0](plan, args, arrays, wanted, results)
             for i, result in enumerate(results):
                 if result.array.dtype.kind in "fc":
@@ -171,9 +174,12 @@ class Op:
                 self._mark_view(args, result, i if several else None)
         return results if several else results[0]
 
-    def _plan(self, wanted: tuple[int, ...]) -> Plan:
+    def _plan(self, array_type: type, wanted: tuple[int, ...]) -> Plan:
         rules = {i: self.rules[self.slots[0] if self.variadic else i] for i in wanted}
-        return self.plans.setdefault(wanted, make_plan(self.parameters, self.slots, rules))
+        backend = BY_TYPE[array_type]
+        fuse = backend.fuse if self.elementwise and backend is not None else None
+        plan = make_plan(self.name, self.parameters, self.slots, rules, fuse)
+        return self.plans.setdefault((array_type, wanted), plan)
 
     def _of_no_tensor(self, args: tuple[Any, ...]) -> Any:
         """Of numbers alone: a tensor for those of torch's functions that take them, an error for the others."""
@@ -273,6 +279,7 @@ def op(
     name: str | tuple[str, str] | None = None,
     no_bools: str | None = None,
     wirtinger: bool = False,
+    elementwise: bool = False,
     **rules: Rule,
 ) -> Callable[[Callable[P, R]], Callable[P, R]]:
     """Declare an operation; see the module's docstring.
@@ -285,11 +292,12 @@ def op(
         no_bools: the error where truth values would have to be promoted, if they must not.
         wirtinger: the rules hold for complex numbers as they are written; otherwise they are those of a function with a
             complex derivative, and are conjugated as need be.
+        elementwise: the rules are elementwise too, so that a backend may run each of them as one kernel.
         rules: input name to gradient rule.
     """
 
     def declare(function: Callable[P, R]) -> Callable[P, R]:
-        operation = Op(function, rules, promote, view, name, no_bools, wirtinger)
+        operation = Op(function, rules, promote, view, name, no_bools, wirtinger, elementwise)
         OPS[operation.name] = operation
         required = operation.required
 
@@ -314,3 +322,26 @@ def op(
         return cast("Callable[P, R]", call)
 
     return declare
+
+
+elementwise = functools.partial(op, elementwise=True)
+
+
+def fused(function: F) -> F:
+    """A function of operations that is elementwise, for use in rules: one kernel on the arrays of a backend that fuses.
+
+    All its arguments are tensors, or arrays, or Python numbers, the first no number. They broadcast.
+    """
+    name = function.__name__.strip("_")
+    kernels: dict[type, Callable[..., Any]] = {}
+
+    @functools.wraps(function)
+    def call(first: Any, *args: Any) -> Any:
+        kernel = kernels.get(type(first))
+        if kernel is None:
+            backend = None if isinstance(first, Variable) else BY_TYPE[type(first)]
+            kernel = function if backend is None else backend.fuse(function, name, frozenset())
+            kernels[type(first)] = kernel
+        return kernel(first, *args)
+
+    return cast("F", call)

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from gradx.backends.base import Backend, Place
+from gradx.backends.expression import Symbol, SymbolicBackend
 from gradx.backends.kernels import Array
 from gradx.backends.numpy_backend import NumpyBackend
 from gradx.device import device
@@ -32,7 +33,7 @@ class _ByType(dict[type, Backend | None]):
         return None
 
 
-BY_TYPE = _ByType({np.ndarray: _BY_DEVICE["cpu"]})
+BY_TYPE = _ByType({np.ndarray: _BY_DEVICE["cpu"], Symbol: SymbolicBackend()})
 
 
 def backend_of(array: Array) -> Backend:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from typing import Any, NamedTuple
@@ -52,6 +53,7 @@ REFUSED = {
 def _refusing(name: str, kernel: Callable[..., Array], kinds: str) -> Callable[..., Array]:
     """`kernel`, which raises for arrays of these kinds of dtype."""
 
+    @functools.wraps(kernel)
     def checked(x: Array, *rest: Any) -> Array:
         array = x if hasattr(x, "dtype") else rest[0]
         if array.dtype.kind in kinds:
@@ -76,6 +78,14 @@ class Backend(Kernels):
         """The kernel called `name`: this backend's own, else the array library's function of that name."""
         kernel = getattr(self, name, None) or getattr(self.xp, ALIASES.get(name, name))
         return _refusing(name, kernel, REFUSED[name]) if name in REFUSED else kernel
+
+    def fuse(self, function: Callable[..., Array], name: str, static: frozenset[int]) -> Callable[..., Array]:
+        """An elementwise function, over arrays by operators and kernels, as one kernel called `name`, where that is better.
+
+        Args:
+            static: the places of the arguments that are parameters: the function may branch on their values.
+        """
+        return function
 
     # ---- devices and memory -------------------------------------------------------------------------------------
 

@@ -6,7 +6,6 @@ Nothing here copies between host and device but `from_host` and `to_host`, and n
 
 from __future__ import annotations
 
-import functools
 import math
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
@@ -16,10 +15,13 @@ import cupy
 import numpy as np
 from cupy.cuda.device import get_device_id
 
-from gradx.backends import cuda_kernels
+from gradx.backends import cuda_fusion, cuda_kernels
 from gradx.backends.base import Backend, misfit
-from gradx.backends.kernels import Array, Dims
+from gradx.backends.expression import SymbolicBackend, parameters_of
+from gradx.backends.kernels import Array, Dims, Elementwise
 from gradx.device import device
+
+_SYMBOLS = SymbolicBackend()
 
 
 def _fused(x: Array) -> bool:
@@ -49,8 +51,10 @@ class CupyBackend(Backend):
             RuntimeError: the arrays live on different devices, or their shapes do not broadcast.
         """
         function, several = super().kernel(name), self.several_devices
+        if name in vars(Elementwise):
+            symbolic = _SYMBOLS.kernel(name)
+            function = cuda_fusion.Fused(function, name, parameters_of(symbolic), symbolic)
 
-        @functools.wraps(function)
         def kernel(*args: Any) -> Array:
             try:
                 if not several:
@@ -63,6 +67,9 @@ class CupyBackend(Backend):
                 raise RuntimeError(misfit(args)) from None
 
         return kernel
+
+    def fuse(self, function: Callable[..., Array], name: str, static: frozenset[int]) -> Callable[..., Array]:
+        return cuda_fusion.Fused(function, name, static)
 
     def _of_one_device(self, name: str, args: tuple[Any, ...]) -> Array | None:
         """One of the arrays among the arguments, which all live on one device."""
@@ -168,31 +175,6 @@ class CupyBackend(Backend):
     def diagonal_mask(self, rows: int, columns: int, offset: int, where: device) -> Array:
         with self._on(where):
             return super().diagonal_mask(rows, columns, offset, where)
-
-    # ---- elementwise: one launch each ------------------------------------------------------------------------
-
-    def rsqrt(self, x: Array) -> Array:
-        return cuda_kernels.elementwise("rsqrt", x) if _fused(x) else super().rsqrt(x)
-
-    def sign(self, x: Array) -> Array:
-        return cuda_kernels.elementwise("sign", x) if _fused(x) else super().sign(x)
-
-    def sigmoid(self, x: Array) -> Array:
-        return cuda_kernels.elementwise("sigmoid", x) if _fused(x) else super().sigmoid(x)
-
-    def sigmoid_backward(self, g: Array, out: Array) -> Array:
-        return cuda_kernels.elementwise("sigmoid_backward", g, out) if _fused(g) else super().sigmoid_backward(g, out)
-
-    def tanh_backward(self, g: Array, out: Array) -> Array:
-        return cuda_kernels.elementwise("tanh_backward", g, out) if _fused(g) else super().tanh_backward(g, out)
-
-    def threshold_backward(self, g: Array, out: Array) -> Array:
-        return cuda_kernels.elementwise("threshold_backward", g, out)
-
-    def clamp(self, x: Array, low: Array | float | None, high: Array | float | None) -> Array:
-        if low is None or high is None:
-            return super().clamp(x, low, high)
-        return cuda_kernels.elementwise("clamp", x, low, high)
 
     # ---- reductions ------------------------------------------------------------------------------------------
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from gradx.op import op
+from gradx.op import elementwise
 from gradx.ops.constant import zeros_like
 from gradx.samples import UNARY, samples
 
@@ -12,13 +12,13 @@ if TYPE_CHECKING:
     from gradx.tensor import Tensor
 
 
-@op(grad_output=lambda g, result: threshold_backward(g, result), result=lambda g: zeros_like(g))
+@elementwise(grad_output=lambda g, result: threshold_backward(g, result), result=lambda g: zeros_like(g))
 def threshold_backward(grad_output: Tensor, result: Tensor) -> Tensor:
     """The gradient of relu: `grad_output` where relu's `result` is positive."""
 
 
 @samples(*UNARY)
-@op(input=lambda g, out: threshold_backward(g, out))
+@elementwise(input=lambda g, out: threshold_backward(g, out))
 def relu(input: Tensor) -> Tensor:
     """`max(input, 0)`, elementwise; its gradient at 0 is 0.
 
@@ -28,7 +28,7 @@ def relu(input: Tensor) -> Tensor:
     """
 
 
-@op(
+@elementwise(
     grad_output=lambda g, result: tanh_backward(g, result),
     result=lambda g, grad_output, result: -2 * g * grad_output * result,
 )
@@ -37,7 +37,7 @@ def tanh_backward(grad_output: Tensor, result: Tensor) -> Tensor:
 
 
 @samples(*UNARY)
-@op(promote="float", input=lambda g, out: tanh_backward(g, out))
+@elementwise(promote="float", input=lambda g, out: tanh_backward(g, out))
 def tanh(input: Tensor) -> Tensor:
     """The hyperbolic tangent, elementwise.
 
@@ -47,7 +47,7 @@ def tanh(input: Tensor) -> Tensor:
     """
 
 
-@op(
+@elementwise(
     grad_output=lambda g, result: sigmoid_backward(g, result),
     result=lambda g, grad_output, result: g * grad_output * (1 - 2 * result),
 )
@@ -56,7 +56,7 @@ def sigmoid_backward(grad_output: Tensor, result: Tensor) -> Tensor:
 
 
 @samples(*UNARY)
-@op(promote="float", input=lambda g, out: sigmoid_backward(g, out))
+@elementwise(promote="float", input=lambda g, out: sigmoid_backward(g, out))
 def sigmoid(input: Tensor) -> Tensor:
     """`1 / (1 + exp(-input))`, elementwise, without overflow.
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from gradx.op import op, renamed
+from gradx.op import elementwise, renamed
 from gradx.ops.constant import zeros_like
 from gradx.out import into
 from gradx.samples import S, T, samples
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from gradx.tensor import Operand, Tensor
 
 
-@op(
+@elementwise(
     promote="float",
     name="DivBackward0",
     input=lambda g, other: g / other,
@@ -24,7 +24,7 @@ def _div(input: Operand, other: Operand) -> Tensor:
     """The quotient as it is."""
 
 
-@op(
+@elementwise(
     promote="common",
     name="DivBackward2",
     input=lambda g: zeros_like(g),
@@ -34,7 +34,7 @@ def _div_floor(input: Operand, other: Operand) -> Tensor:
     """The quotient rounded down."""
 
 
-@op(
+@elementwise(
     promote="common",
     name="DivBackward2",
     input=lambda g: zeros_like(g),
@@ -84,7 +84,9 @@ def _no_derivative(name: str) -> Callable[[Any], NoReturn]:
 
 
 @samples(*DIVISORS, differentiable=False)
-@op(promote="common", name="NotImplemented", input=_no_derivative("floor_divide"), other=_no_derivative("floor_divide"))
+@elementwise(
+    promote="common", name="NotImplemented", input=_no_derivative("floor_divide"), other=_no_derivative("floor_divide")
+)
 def floor_divide(input: Operand, other: Operand) -> Tensor:
     """`input / other` rounded down, elementwise. As in torch it has no gradient; `div` with a `rounding_mode` has one.
 
@@ -103,7 +105,7 @@ _floor_divide_in_place = renamed(
 
 
 @samples(*DIVISORS)
-@op(
+@elementwise(
     promote="common",
     name=("RemainderBackward0", "RemainderBackward1"),
     input=lambda g: g,

@@ -6,13 +6,18 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any
 
-from gradx.op import op, renamed
+import numpy as np
+
+from gradx import dtypes
+from gradx.op import elementwise, renamed
 from gradx.ops.compare import eq, ge, logical_and
 from gradx.ops.complexes import real
 from gradx.ops.constant import zeros_like
 from gradx.ops.select import where
+from gradx.ops.transfer import cast
 from gradx.out import into
 from gradx.samples import BINARY, POSITIVE, UNARY, S, T, samples
+from gradx.variables import Variable
 
 if TYPE_CHECKING:
     from gradx.tensor import Operand, Tensor
@@ -21,7 +26,7 @@ if TYPE_CHECKING:
 # ---- arithmetic ------------------------------------------------------------------------------------------------------
 
 
-@op(promote="common", name="AddBackward0", input=lambda g: g, other=lambda g: g)
+@elementwise(promote="common", name="AddBackward0", input=lambda g: g, other=lambda g: g)
 def _add(input: Operand, other: Operand) -> Tensor:
     """The sum, without torch's `alpha`."""
 
@@ -39,7 +44,7 @@ def add(input: Operand, other: Operand, *, alpha: float = 1, out: Tensor | None 
     return _add(input, other if alpha == 1 else mul(other, alpha))
 
 
-@op(
+@elementwise(
     promote="common",
     name="SubBackward0",
     no_bools="Subtraction, the `-` operator, with a bool tensor is not supported. If you are trying to invert a mask, use "
@@ -65,7 +70,7 @@ def sub(input: Operand, other: Operand, *, alpha: float = 1, out: Tensor | None 
 
 
 @samples(*BINARY)
-@op(promote="common", input=lambda g, other: g * other, other=lambda g, input: g * input)
+@elementwise(promote="common", input=lambda g, other: g * other, other=lambda g, input: g * input)
 def mul(input: Operand, other: Operand) -> Tensor:
     """`input * other`, elementwise.
 
@@ -76,22 +81,32 @@ def mul(input: Operand, other: Operand) -> Tensor:
     """
 
 
-def _pow_base(g: Any, input: Any, exponent: Any) -> Any:
-    """g * exponent * input ** (exponent - 1), and 0 where the exponent is 0 (the power is constant there)."""
-    if isinstance(exponent, (int, float, complex)):
-        return zeros_like(g) if exponent == 0 else g * (exponent * pow(input, exponent - 1))
-    return where(eq(exponent, 0), 0.0, g * (exponent * pow(input, exponent - 1)))
-
-
 def _pow_exponent(g: Any, input: Any, exponent: Any, out: Any) -> Any:
     """g * out * log(input), and 0 where 0 is raised to a power that is not negative."""
-    if isinstance(input, (int, float)) and input == 0:
-        return where(ge(exponent, 0), 0.0, g * (out * float("-inf")))
     if isinstance(input, (int, float, complex)):
-        base = where(eq(exponent, exponent), input, input)  # a scalar base as an array of the exponent's kind
-        return g * (out * log(zeros_like(exponent) + base))
+        input = zeros_like(exponent) + input
     constant = logical_and(eq(input, 0), ge(real(exponent), 0))
-    return where(constant, 0.0, g * (out * log(where(constant, 1.0, input))))
+    return g * where(constant, 0, out * log(where(constant, 1, input)))
+
+
+@elementwise(
+    name="PowBackward0",
+    input=lambda g, input, exponent: (
+        zeros_like(g) if exponent == 0 else g * (exponent * _pow_scalar(input, exponent - 1))
+    ),
+)
+def _pow_scalar(input: Tensor, exponent: complex) -> Tensor:
+    """`pow` to a number, for an `input` of the result's dtype."""
+
+
+@elementwise(
+    promote="common",
+    name=("PowBackward2", "PowBackward1"),
+    input=lambda g, input, exponent: where(eq(exponent, 0), 0, g * (exponent * _pow(input, exponent - 1))),
+    exponent=_pow_exponent,
+)
+def _pow(input: Operand, exponent: Tensor) -> Tensor:
+    """`pow` to the elements of a tensor."""
 
 
 @samples(
@@ -100,10 +115,10 @@ def _pow_exponent(g: Any, input: Any, exponent: Any, out: Any) -> Any:
     S(T(3, 4), 3.0),
     S(T(3, 4, low=0.2), -0.5),
     S(T(3), 0),
+    S(2.0, T(3)),
     S(T(2, 3, low=0.2), T()),
 )
-@op(promote="common", name=("PowBackward0", "PowBackward1"), input=_pow_base, exponent=_pow_exponent)
-def pow(input: Operand, exponent: Operand) -> Tensor:
+def pow(input: Operand, exponent: Operand, *, out: Tensor | None = None) -> Tensor:
     """`input ** exponent`, elementwise.
 
     The gradient for the base is 0 where the exponent is 0, and that for the exponent is 0 where the base is 0 and the
@@ -113,10 +128,21 @@ def pow(input: Operand, exponent: Operand) -> Tensor:
     >>> gradx.pow(gradx.tensor([1.0, 2.0, 3.0]), 2)
     tensor([1., 4., 9.])
     """
+    if out is not None:
+        return into(out, "pow", (input, exponent), lambda: pow(input, exponent))  # type: ignore[no-any-return]
+    if isinstance(exponent, np.generic):
+        exponent = exponent.item()
+    if not isinstance(exponent, (int, float, complex)):
+        return _pow(input, exponent)
+    base: Any = input
+    if isinstance(base, Variable):
+        common = dtypes.result_dtype(dtypes.operands((base, exponent)))
+        base = cast(base, common) if base.array.dtype != common else base  # type: ignore[arg-type]
+    return _pow_scalar(base, exponent)
 
 
 @samples(*UNARY)
-@op(input=lambda g: -g)
+@elementwise(input=lambda g: -g)
 def neg(input: Tensor) -> Tensor:
     """`-input`, elementwise.
 
@@ -127,7 +153,7 @@ def neg(input: Tensor) -> Tensor:
 
 
 @samples(S(T(3, 4, low=0.3)), S(T(2, low=-3.0, high=-1.0)))
-@op(promote="float", input=lambda g, out: -g * (out * out))
+@elementwise(promote="float", input=lambda g, out: -g * (out * out))
 def reciprocal(input: Tensor) -> Tensor:
     """`1 / input`, elementwise.
 
@@ -138,18 +164,18 @@ def reciprocal(input: Tensor) -> Tensor:
 
 
 @samples(*UNARY)
-@op(input=lambda g: zeros_like(g))
+@elementwise(input=lambda g: zeros_like(g))
 def floor(input: Tensor) -> Tensor:
     """The largest whole number not above each element; its gradient is 0."""
 
 
 @samples(*UNARY)
-@op(input=lambda g: zeros_like(g))
+@elementwise(input=lambda g: zeros_like(g))
 def ceil(input: Tensor) -> Tensor:
     """The smallest whole number not below each element; its gradient is 0."""
 
 
-@op(name="RoundBackward0", input=lambda g: zeros_like(g))
+@elementwise(name="RoundBackward0", input=lambda g: zeros_like(g))
 def _round(input: Tensor, decimals: int) -> Tensor:
     """`round` with a number of decimals."""
 
@@ -169,7 +195,7 @@ def round(input: Tensor, *, decimals: int = 0) -> Tensor:
 
 
 @samples(*UNARY)
-@op(input=lambda g: zeros_like(g))
+@elementwise(input=lambda g: zeros_like(g))
 def trunc(input: Tensor) -> Tensor:
     """Each element without its fraction; its gradient is 0."""
 
@@ -178,7 +204,7 @@ def trunc(input: Tensor) -> Tensor:
 
 
 @samples(*UNARY)
-@op(promote="float", input=lambda g, out: g * out)
+@elementwise(promote="float", input=lambda g, out: g * out)
 def exp(input: Tensor) -> Tensor:
     """e to the power of each element.
 
@@ -189,7 +215,7 @@ def exp(input: Tensor) -> Tensor:
 
 
 @samples(*UNARY)
-@op(promote="float", input=lambda g, out: g * (out + 1))
+@elementwise(promote="float", input=lambda g, out: g * (out + 1))
 def expm1(input: Tensor) -> Tensor:
     """`exp(input) - 1`, exact near 0.
 
@@ -200,7 +226,7 @@ def expm1(input: Tensor) -> Tensor:
 
 
 @samples(*POSITIVE)
-@op(promote="float", input=lambda g, input: g / input)
+@elementwise(promote="float", input=lambda g, input: g / input)
 def log(input: Tensor) -> Tensor:
     """The natural logarithm, elementwise: -inf at 0, NaN below.
 
@@ -211,7 +237,7 @@ def log(input: Tensor) -> Tensor:
 
 
 @samples(*POSITIVE)
-@op(promote="float", input=lambda g, input: g / (input * math.log(2)))
+@elementwise(promote="float", input=lambda g, input: g / (input * math.log(2)))
 def log2(input: Tensor) -> Tensor:
     """The logarithm to base 2, elementwise.
 
@@ -222,7 +248,7 @@ def log2(input: Tensor) -> Tensor:
 
 
 @samples(*POSITIVE)
-@op(promote="float", input=lambda g, input: g / (input * math.log(10)))
+@elementwise(promote="float", input=lambda g, input: g / (input * math.log(10)))
 def log10(input: Tensor) -> Tensor:
     """The logarithm to base 10, elementwise.
 
@@ -233,7 +259,7 @@ def log10(input: Tensor) -> Tensor:
 
 
 @samples(S(T(3, 4, low=-0.8)), S(T(low=-0.8)))
-@op(promote="float", name="Log1PBackward0", input=lambda g, input: g / (input + 1))
+@elementwise(promote="float", name="Log1PBackward0", input=lambda g, input: g / (input + 1))
 def log1p(input: Tensor) -> Tensor:
     """`log(1 + input)`, exact near 0.
 
@@ -244,7 +270,7 @@ def log1p(input: Tensor) -> Tensor:
 
 
 @samples(*POSITIVE)
-@op(promote="float", input=lambda g, out: g / (2 * out))
+@elementwise(promote="float", input=lambda g, out: g / (2 * out))
 def sqrt(input: Tensor) -> Tensor:
     """The square root, elementwise; its gradient at 0 is inf.
 
@@ -255,7 +281,7 @@ def sqrt(input: Tensor) -> Tensor:
 
 
 @samples(*POSITIVE)
-@op(promote="float", input=lambda g, out: -0.5 * g * (out * out * out))
+@elementwise(promote="float", input=lambda g, out: -0.5 * g * (out * out * out))
 def rsqrt(input: Tensor) -> Tensor:
     """`1 / sqrt(input)`, elementwise.
 
@@ -266,7 +292,7 @@ def rsqrt(input: Tensor) -> Tensor:
 
 
 @samples(*UNARY)
-@op(name="PowBackward0", input=lambda g, input: g * (2 * input))
+@elementwise(name="PowBackward0", input=lambda g, input: g * (2 * input))
 def square(input: Tensor) -> Tensor:
     """`input * input`, elementwise.
 
@@ -280,7 +306,7 @@ def square(input: Tensor) -> Tensor:
 
 
 @samples(*UNARY)
-@op(promote="float", input=lambda g, input: g * cos(input))
+@elementwise(promote="float", input=lambda g, input: g * cos(input))
 def sin(input: Tensor) -> Tensor:
     """The sine of each element, in radians.
 
@@ -291,7 +317,7 @@ def sin(input: Tensor) -> Tensor:
 
 
 @samples(*UNARY)
-@op(promote="float", input=lambda g, input: -g * sin(input))
+@elementwise(promote="float", input=lambda g, input: -g * sin(input))
 def cos(input: Tensor) -> Tensor:
     """The cosine of each element, in radians.
 
@@ -302,6 +328,6 @@ def cos(input: Tensor) -> Tensor:
 
 
 @samples(S(T(3, 4, low=-1.2, high=1.2)))
-@op(promote="float", input=lambda g, out: g * (1 + out * out))
+@elementwise(promote="float", input=lambda g, out: g * (1 + out * out))
 def tan(input: Tensor) -> Tensor:
     """The tangent of each element, in radians."""

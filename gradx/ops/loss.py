@@ -5,7 +5,7 @@ from __future__ import annotations
 import warnings
 from typing import TYPE_CHECKING, Any
 
-from gradx.op import op
+from gradx.op import elementwise, op
 from gradx.ops.elementwise import log
 from gradx.ops.reduce import mean, sum
 from gradx.ops.select import clamp
@@ -101,7 +101,7 @@ def _chance_curvature(g: Any, grad_output: Any, input: Any, target: Any) -> Any:
     return g * grad_output * (input * input - 2 * input * target + target) / (slack * slack)
 
 
-@op(
+@elementwise(
     grad_output=lambda g, input, target: binary_cross_entropy_backward(g, input, target),
     input=_chance_curvature,
     target=lambda g, grad_output, input: -g * grad_output / ((input + 1e-12) * (1 - input + 1e-12)),
@@ -110,7 +110,7 @@ def binary_cross_entropy_backward(grad_output: Tensor, input: Tensor, target: Te
     """`grad_output * (input - target) / (input * (1 - input))`, the denominator not below 1e-12."""
 
 
-@op(
+@elementwise(
     promote="common",
     input=lambda g, input, target: binary_cross_entropy_backward(g, input, target),
     target=lambda g, input: g * (clamp(log(1 - input), -100.0) - clamp(log(input), -100.0)),

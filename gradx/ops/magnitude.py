@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from gradx.op import op
+from gradx.op import elementwise
 from gradx.ops.compare import eq
 from gradx.ops.complexes import complex, conj, is_complex, real
 from gradx.ops.constant import zeros_like
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 @samples(*UNARY)
-@op(wirtinger=True, input=lambda g, input: g * sgn(input))
+@elementwise(wirtinger=True, input=lambda g, input: g * sgn(input))
 def abs(input: Tensor) -> Tensor:
     """The absolute value, elementwise, real also of complex numbers; its gradient at 0 is 0.
 
@@ -28,7 +28,7 @@ def abs(input: Tensor) -> Tensor:
 
 
 @samples(*UNARY)
-@op(input=lambda g: zeros_like(g))
+@elementwise(input=lambda g: zeros_like(g))
 def sign(input: Tensor) -> Tensor:
     """-1, 0 or 1 as each element is negative, zero or positive; its gradient is 0.
 
@@ -48,7 +48,7 @@ def _sgn_rule(g: Any, input: Any, out: Any) -> Any:
 
 
 @samples(S(T(3, 4)))
-@op(wirtinger=True, input=_sgn_rule)
+@elementwise(wirtinger=True, input=_sgn_rule)
 def sgn(input: Tensor) -> Tensor:
     """`input / |input|`, elementwise, 0 at 0: the sign, and the direction of complex numbers.
 
@@ -68,7 +68,7 @@ def _angle_rule(g: Any, input: Any) -> Any:
 
 
 @samples(S(T(3, 4)))
-@op(promote="float", wirtinger=True, input=_angle_rule)
+@elementwise(promote="float", wirtinger=True, input=_angle_rule)
 def angle(input: Tensor) -> Tensor:
     """The angle of complex numbers in radians, from -pi to pi; of real ones 0 or pi, NaN of NaN.
 

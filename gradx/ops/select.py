@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from gradx import dtypes
-from gradx.op import op
+from gradx.op import elementwise
 from gradx.ops.compare import eq, ge, gt, le, logical_and, logical_or, lt
 from gradx.ops.transfer import cast
 from gradx.samples import TENSORS, Mask, S, T, samples
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from gradx.tensor import Operand, Tensor, TensorMask
 
 
-@op(
+@elementwise(
     promote="common",
     name="WhereBackward0",
     input=lambda g, condition: where(condition, g, 0),
@@ -43,7 +43,7 @@ def where(condition: TensorMask, input: Operand, other: Operand) -> Tensor:
     return result
 
 
-@op(
+@elementwise(
     name=("MaskedFillBackward0", "MaskedFillBackward1"),
     input=lambda g, mask: where(mask, 0, g),
     value=lambda g, mask: where(mask, g, 0),
@@ -74,7 +74,7 @@ def masked_fill(input: Tensor, mask: TensorMask, value: Operand) -> Tensor:
 
 
 @samples(*TENSORS)
-@op(
+@elementwise(
     promote="common",
     input=lambda g, input, other: where(lt(input, other), 0, where(eq(input, other), g / 2, g)),
     other=lambda g, input, other: where(gt(input, other), 0, where(eq(input, other), g / 2, g)),
@@ -89,7 +89,7 @@ def maximum(input: Tensor, other: Tensor) -> Tensor:
 
 
 @samples(*TENSORS)
-@op(
+@elementwise(
     promote="common",
     input=lambda g, input, other: where(gt(input, other), 0, where(eq(input, other), g / 2, g)),
     other=lambda g, input, other: where(lt(input, other), 0, where(eq(input, other), g / 2, g)),
@@ -110,7 +110,7 @@ def _inside(input: Any, min: Any, max: Any) -> Any:
     return ge(input, min) if max is None else logical_and(ge(input, min), le(input, max))
 
 
-@op(
+@elementwise(
     promote="common",
     name=("ClampBackward1", "ClampBackward0"),
     input=lambda g, input, min, max: where(_inside(input, min, max), g, 0),

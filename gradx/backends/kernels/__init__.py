@@ -7,11 +7,12 @@ Kernels take raw arrays of one dtype (Python numbers where an operand may be one
 from __future__ import annotations
 
 from gradx.backends.kernels.common import Array, Dims
+from gradx.backends.kernels.complexes import Complexes
 from gradx.backends.kernels.elementwise import Elementwise
 from gradx.backends.kernels.losses import Losses
 
-__all__ = ["Array", "Dims", "Kernels"]
+__all__ = ["Array", "Dims", "Elementwise", "Kernels"]
 
 
-class Kernels(Elementwise, Losses):
+class Kernels(Elementwise, Losses, Complexes):
     """All kernels, over one array library."""

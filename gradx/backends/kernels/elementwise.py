@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
-
 from gradx.backends.kernels.common import Array
 from gradx.backends.kernels.layout import Layout
 
@@ -16,7 +14,7 @@ class Elementwise(Layout):
     def __init__(self, xp: Any) -> None:
         super().__init__(xp)
         # Powers that are quicker, and as exact as torch's, by other means.
-        self._roots = {2: xp.square, 0.5: xp.sqrt, -0.5: self.rsqrt, -1: self.reciprocal}
+        self._powers = {1: xp.positive, 2: xp.square, 3: self.cube, -1: self.reciprocal, 0.5: xp.sqrt, -0.5: self.rsqrt}
 
     def sub(self, x: Array, y: Array) -> Array:
         try:
@@ -36,9 +34,15 @@ class Elementwise(Layout):
                 "the `~` or `logical_not()` operator instead."
             ) from None
 
-    def pow(self, x: Any, y: Any) -> Array:
-        if type(y) in (int, float) and x.dtype.kind == "f" and y in self._roots:
-            return self._roots[y](x)
+    def pow_scalar(self, x: Array, exponent: Any) -> Array:
+        if x.dtype.kind == "f" and exponent in self._powers:
+            return self._powers[exponent](x)
+        return self.pow(x, exponent)
+
+    def cube(self, x: Array) -> Array:
+        return x * x * x
+
+    def pow(self, x: Array | Any, y: Array | Any) -> Array:
         if _truth(x) and _truth(y):
             if not isinstance(y, bool) or isinstance(x, bool):
                 raise NotImplementedError("\"pow\" not implemented for 'Bool'. Convert the base to integers first.")
@@ -58,7 +62,7 @@ class Elementwise(Layout):
     def div_floor(self, x: Array | float, y: Array | float) -> Array:
         return self.xp.floor_divide(x, y)
 
-    def div_trunc(self, x: Any, y: Any) -> Array:
+    def div_trunc(self, x: Array | Any, y: Array | Any) -> Array:
         if self.xp.result_type(x, y).kind in "iu":
             return self.xp.where((x < 0) != (y < 0), -self.div_floor(abs(x), abs(y)), self.div_floor(x, y))
         return self.xp.trunc(self.xp.true_divide(x, y))
@@ -79,23 +83,6 @@ class Elementwise(Layout):
             return self.sign(x)
         size = self.xp.abs(x)
         return self.xp.where(size == 0, 0, x / self.xp.where(size == 0, 1, size))
-
-    def complex(self, real: Array, imag: Array) -> Array:
-        out = self.xp.empty(self.xp.broadcast(real, imag).shape, self.xp.result_type(real.dtype, np.complex64))
-        out.real, out.imag = real, imag
-        return out
-
-    def real(self, x: Array) -> Array:
-        return x.real
-
-    def imag(self, x: Array) -> Array:
-        return x.imag
-
-    def view_as_real(self, x: Array) -> Array:
-        return x[..., None].view(x.real.dtype)
-
-    def view_as_complex(self, x: Array) -> Array:
-        return x.view(self.xp.result_type(x.dtype, np.complex64))[..., 0]
 
     def floor(self, x: Array) -> Array:
         return self.clone(x) if x.dtype.kind in "iu" else self.xp.floor(x)
@@ -147,7 +134,7 @@ class Elementwise(Layout):
         return self.xp.where(condition, x, y)
 
     def masked_fill(self, x: Array, mask: Array, value: Array | Any) -> Array:
-        value = value.astype(x.dtype) if hasattr(value, "astype") else x.dtype.type(value)
+        value = value.astype(x.dtype, copy=False) if hasattr(value, "astype") else x.dtype.type(value)
         return self.xp.where(mask, value, x)
 
 
