@@ -35,18 +35,14 @@ class Plan(NamedTuple):
 
 
 def make_plan(
-    name: str,
-    parameters: list[str],
-    slots: tuple[int, ...],
-    rules: dict[int, Rule],
-    fuse: Callable[..., Rule] | None,
+    parameters: list[str], slots: tuple[int, ...], rules: dict[int, Rule], compiled: Callable[[Rule], Rule]
 ) -> Plan:
     """The plan for running `rules`, by input, of an operation with these parameters, of which `slots` are tensors.
 
     The arguments of the rules are read here, once; see `gradx.op` for what their names mean.
 
     Args:
-        fuse: makes one kernel of an elementwise rule; None where the rules are not elementwise.
+        compiled: what to run on raw arrays in the place of a rule.
     """
     fetch: dict[tuple[str, int], int] = {}  # in order, with each one's place
     calls = []
@@ -56,9 +52,7 @@ def make_plan(
             rule = functools.partial(rule, position=slot - slots[0])
         sources = [_source(name, parameters, slots) for name in names if name not in ("g", "grads", "position")]
         picks = tuple(fetch.setdefault(source, len(fetch)) for source in sources)
-        static = frozenset(i for i, (kind, _) in enumerate(sources, 1) if kind in ("parameter", "shape"))
-        kernel = rule if fuse is None else fuse(rule, f"{name}_backward", static)
-        calls.append(Call(slot - slots[0], rule, kernel, picks, "grads" in names))
+        calls.append(Call(slot - slots[0], rule, compiled(rule), picks, "grads" in names))
     return Plan(tuple(fetch), tuple(calls))
 
 

@@ -33,6 +33,7 @@ import numpy as np
 
 from gradx import dtypes, tape, variables
 from gradx.backends import BY_TYPE, backend_of
+from gradx.backends.expression import parameters_of
 from gradx.modes import mode
 from gradx.node import OpNode, Plan, Rule, make_plan
 from gradx.out import into
@@ -51,17 +52,23 @@ _LEAST = {None: 0, "common": 0, "float": 2}
 
 
 class _Kernels(dict[type, Callable[..., Any]]):
-    """The kernel of one operation for each array type, found at its first use."""
+    """The kernel of one operation for each array type, found at its first use.
 
-    def __init__(self, name: str) -> None:
+    Args:
+        expression: what the kernel computes, if it is not one of the backend's.
+    """
+
+    def __init__(self, name: str, expression: Callable[..., Any] | None, static: frozenset[int]) -> None:
         super().__init__()
-        self.name = name
+        self.name, self.expression, self.static = name, expression, static
 
     def __missing__(self, array_type: type) -> Callable[..., Any]:
         backend = BY_TYPE[array_type]
         if backend is None:
             raise TypeError(f"{self.name}(): expected a Tensor or an array, but got {array_type.__name__}")
-        return self.setdefault(array_type, backend.kernel(self.name))
+        if self.expression is None:
+            return self.setdefault(array_type, backend.kernel(self.name))
+        return self.setdefault(array_type, backend.fuse(self.expression, self.name, self.static))
 
 
 class Op:
@@ -77,6 +84,7 @@ class Op:
         no_bools: str | None,
         wirtinger: bool,
         elementwise: bool,
+        kernel: Callable[..., Any] | None,
     ) -> None:
         self.name = function.__name__.strip("_")
         self.signature = inspect.signature(function)
@@ -93,7 +101,9 @@ class Op:
         self.variadic = parameters[-1].kind is inspect.Parameter.VAR_POSITIONAL
         self.required = 0 if self.variadic else len(parameters)
         self.rules = {self.parameters.index(argument): rule for argument, rule in rules.items()}
-        self.kernels = _Kernels(self.name)
+        static = parameters_of(function)
+        self.static = frozenset(parameters[i].name for i in static)
+        self.kernels = _Kernels(self.name, kernel, static)
         self.plans: dict[tuple[type, tuple[int, ...]], Plan] = {}  # by array type and the inputs that need gradients
         self.set_names(name or "".join(part.capitalize() for part in self.name.split("_")) + "Backward0")
 
@@ -177,9 +187,15 @@ class Op:
     def _plan(self, array_type: type, wanted: tuple[int, ...]) -> Plan:
         rules = {i: self.rules[self.slots[0] if self.variadic else i] for i in wanted}
         backend = BY_TYPE[array_type]
-        fuse = backend.fuse if self.elementwise and backend is not None else None
-        plan = make_plan(self.name, self.parameters, self.slots, rules, fuse)
-        return self.plans.setdefault((array_type, wanted), plan)
+
+        def compiled(rule: Rule) -> Rule:
+            if not self.elementwise or backend is None:
+                return rule
+            names = enumerate(inspect.signature(rule).parameters)
+            static = frozenset(i for i, name in names if name in self.static or name.endswith("_shape"))
+            return backend.fuse(rule, f"{self.name}_backward", static)
+
+        return self.plans.setdefault((array_type, wanted), make_plan(self.parameters, self.slots, rules, compiled))
 
     def _of_no_tensor(self, args: tuple[Any, ...]) -> Any:
         """Of numbers alone: a tensor for those of torch's functions that take them, an error for the others."""
@@ -280,6 +296,7 @@ def op(
     no_bools: str | None = None,
     wirtinger: bool = False,
     elementwise: bool = False,
+    kernel: Callable[..., Any] | None = None,
     **rules: Rule,
 ) -> Callable[[Callable[P, R]], Callable[P, R]]:
     """Declare an operation; see the module's docstring.
@@ -293,11 +310,12 @@ def op(
         wirtinger: the rules hold for complex numbers as they are written; otherwise they are those of a function with a
             complex derivative, and are conjugated as need be.
         elementwise: the rules are elementwise too, so that a backend may run each of them as one kernel.
+        kernel: what to compute, as an expression of other operations, where no backend has a kernel of that name; elementwise.
         rules: input name to gradient rule.
     """
 
     def declare(function: Callable[P, R]) -> Callable[P, R]:
-        operation = Op(function, rules, promote, view, name, no_bools, wirtinger, elementwise)
+        operation = Op(function, rules, promote, view, name, no_bools, wirtinger, elementwise, kernel)
         OPS[operation.name] = operation
         required = operation.required
 

@@ -83,7 +83,7 @@ class Backend(Kernels):
         """An elementwise function, over arrays by operators and kernels, as one kernel called `name`, where that is better.
 
         Args:
-            static: the places of the arguments that are parameters: the function may branch on their values.
+            static: the places of the arguments on whose values the function may branch, where they are numbers.
         """
         return function
 

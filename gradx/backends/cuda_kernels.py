@@ -224,71 +224,15 @@ def logsumexp(x: cupy.ndarray, dim: Dims, keepdim: bool) -> cupy.ndarray:
     return out
 
 
-# ---- elementwise -------------------------------------------------------------------------------------------
-
-# Inputs and the result, by the backend's name of the kernel. `Wide` is float for float16, else T.
-_ELEMENTWISE: Final = {
-    "rsqrt": ("T x", "rsqrt(Wide(x))"),
-    "sign": ("T x", "T(int(x > T(0)) - int(x < T(0)))"),
-    "sigmoid": ("T x", "1 / (1 + exp(-Wide(x)))"),
-    "sigmoid_backward": ("T g, T y", "Wide(g) * (1 - Wide(y)) * Wide(y)"),
-    "tanh_backward": ("T g, T y", "Wide(g) * (1 - Wide(y) * Wide(y))"),
-    "threshold_backward": ("T g, T y", "y <= T(0) ? T(0) : g"),
-    "clamp": ("T x, T low, T high", "clamp(x, low, high)"),
-    "squared_difference": ("T x, T y", "square(Wide(x) - Wide(y))"),
-    "squared_difference_backward": (
-        "T g, T x, T y, float64 scale",
-        "Wide(scale) * (Wide(x) - Wide(y)) * Wide(g)",
-    ),
-}
-
-_PREAMBLE: Final = """
-template <typename T> __device__ T square(T x) { return x * x; }
-// As torch: a NaN among the three wins, and `high` wins over `low`.
-template <typename T> __device__ T clamp(T x, T low, T high) {
-    const T y = x >= low || x != x ? x : low;
-    return y <= high || y != y ? y : high;
-}
-"""
-
-
-@functools.cache
-def _elementwise_kernel(name: str, char: str) -> Any:
-    inputs, expression = _ELEMENTWISE[name]
-    wide = _TYPE[_ACCUMULATOR[char]] if char in DTYPES else "T"
-    body = f"typedef {wide} Wide; out = {expression}"
-    return cupy.ElementwiseKernel(inputs, "T out", body, f"gradx_{name}", preamble=_PREAMBLE)
-
-
-def elementwise(name: str, x: cupy.ndarray, *others: Any) -> cupy.ndarray:
-    """The elementwise kernel `name` on arrays that broadcast, or Python numbers after the first; one launch."""
-    return _elementwise_kernel(name, x.dtype.char)(x, *others)
-
-
 # ---- mse_loss ----------------------------------------------------------------------------------------------
 
 
-def mse_loss(input: cupy.ndarray, target: cupy.ndarray, reduction: str) -> cupy.ndarray:
-    """(input - target)^2, of one shape and dtype: each ("none"), or their "mean" or "sum".
-
-    One launch; two for a mean or sum over many elements.
-    """
-    if reduction == "none":
-        return elementwise("squared_difference", input, target)
+def mse_loss(input: cupy.ndarray, target: cupy.ndarray, divisor: float) -> cupy.ndarray:
+    """The sum of (input - target)^2, of one shape and dtype, over `divisor`; one launch, two for many elements."""
     out = cupy.empty((), input.dtype)
     layout = _Layout(cupy.ascontiguousarray(input), 1, input.size, 1)
-    divisor = input.size if reduction == "mean" else 1
     _reduce("DISTANCE", layout, out, _splits(layout), cupy.ascontiguousarray(target), divisor)
     return out
-
-
-def mse_loss_backward(g: cupy.ndarray, input: cupy.ndarray, target: cupy.ndarray, reduction: str) -> cupy.ndarray:
-    """The gradient of `input`: 2 (input - target) g, over the number of elements for "mean"; one launch.
-
-    `g` has no dimensions for "mean" and "sum", and the shape of `input` for "none".
-    """
-    scale = 2.0 / input.size if reduction == "mean" and input.size else 2.0
-    return elementwise("squared_difference_backward", g, input, target, scale)
 
 
 # ---- gather and scatter ------------------------------------------------------------------------------------

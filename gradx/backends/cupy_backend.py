@@ -45,15 +45,22 @@ class CupyBackend(Backend):
         return len(self._devices) > 1
 
     def kernel(self, name: str) -> Callable[..., Array]:
+        function = super().kernel(name)
+        if name in vars(Elementwise):
+            symbolic = _SYMBOLS.kernel(name)
+            function = cuda_fusion.Fused(function, name, parameters_of(symbolic), symbolic)
+        return self._guarded(name, function)
+
+    def fuse(self, function: Callable[..., Array], name: str, static: frozenset[int]) -> Callable[..., Array]:
+        return self._guarded(name, cuda_fusion.Fused(function, name, static))
+
+    def _guarded(self, name: str, function: Callable[..., Array]) -> Callable[..., Array]:
         """The kernel `name`; where there are several devices, it runs on that of its arrays.
 
         Raises (the kernel):
             RuntimeError: the arrays live on different devices, or their shapes do not broadcast.
         """
-        function, several = super().kernel(name), self.several_devices
-        if name in vars(Elementwise):
-            symbolic = _SYMBOLS.kernel(name)
-            function = cuda_fusion.Fused(function, name, parameters_of(symbolic), symbolic)
+        several = self.several_devices
 
         def kernel(*args: Any) -> Array:
             try:
@@ -67,9 +74,6 @@ class CupyBackend(Backend):
                 raise RuntimeError(misfit(args)) from None
 
         return kernel
-
-    def fuse(self, function: Callable[..., Array], name: str, static: frozenset[int]) -> Callable[..., Array]:
-        return cuda_fusion.Fused(function, name, static)
 
     def _of_one_device(self, name: str, args: tuple[Any, ...]) -> Array | None:
         """One of the arrays among the arguments, which all live on one device."""
@@ -219,10 +223,7 @@ class CupyBackend(Backend):
         return cuda_kernels.log_softmax_backward(g, out, dim)
 
     def mse_loss(self, input: Array, target: Array, reduction: str) -> Array:
-        return cuda_kernels.mse_loss(input, target, reduction)
-
-    def mse_loss_backward(self, g: Array, input: Array, target: Array, reduction: str) -> Array:
-        return cuda_kernels.mse_loss_backward(g, input, target, reduction)
+        return cuda_kernels.mse_loss(input, target, input.size if reduction == "mean" else 1)
 
     # ---- shapes ----------------------------------------------------------------------------------------------
 

@@ -223,10 +223,15 @@ class SymbolicBackend(Backend):
         return symbol(x.dtype.type(1))
 
 
-def parameters_of(kernel: Callable[..., Array]) -> frozenset[int]:
-    """The places of a kernel's arguments that are never arrays, by their annotations."""
-    annotations = [str(p.annotation) for p in inspect.signature(kernel).parameters.values()]
-    return frozenset(i for i, annotation in enumerate(annotations) if "Array" not in annotation)
+def parameters_of(function: Callable[..., Array]) -> frozenset[int]:
+    """The places of a function's arguments that are neither tensors nor floats, by their annotations: on the values of
+    these it may branch."""
+    annotations = [str(p.annotation) for p in inspect.signature(function).parameters.values()]
+    return frozenset(
+        i
+        for i, text in enumerate(annotations)
+        if not any(word in text for word in ("Array", "Tensor", "Operand", "float"))
+    )
 
 
 class Expression(NamedTuple):

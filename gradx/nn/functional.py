@@ -8,7 +8,6 @@ tensor([0.5000, 0.5000])
 
 from __future__ import annotations
 
-import math
 import warnings
 from typing import Any
 
@@ -16,11 +15,11 @@ from gradx import creation, dtypes, random
 from gradx.backends import backend_of
 from gradx.ops import activation, elementwise, loss, magnitude, matmul, reduce, select, statistics
 from gradx.ops import softmax as _softmax
-from gradx.ops.activation import sigmoid, tanh
+from gradx.ops.activation import elu, leaky_relu, logsigmoid, sigmoid, silu, softplus, tanh
 from gradx.ops.classification import cross_entropy, nll_loss
 from gradx.ops.loss import mse_loss
 from gradx.ops.shape import transpose
-from gradx.samples import UNARY, S, T, samples
+from gradx.samples import S, T, samples
 from gradx.tensor import Tensor
 
 __all__ = [
@@ -102,32 +101,6 @@ def linear(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     return product if bias is None else product + bias
 
 
-@samples(*UNARY, S(T(3), 0.2), oracle="nn.functional.leaky_relu")
-def leaky_relu(input: Tensor, negative_slope: float = 0.01) -> Tensor:
-    """`input` where positive, `negative_slope * input` elsewhere."""
-    return select.where(input > 0, input, input * negative_slope)
-
-
-@samples(*UNARY, S(T(3), 2.0, 1.0), oracle="nn.functional.softplus")
-def softplus(input: Tensor, beta: float = 1, threshold: float = 20) -> Tensor:
-    """`log(1 + exp(beta * input)) / beta`; `input` itself where `beta * input` exceeds `threshold`."""
-    scaled = input * beta
-    large = scaled > threshold
-    return select.where(large, input, elementwise.log1p(elementwise.exp(select.where(large, 0.0, scaled))) / beta)
-
-
-@samples(*UNARY, oracle="nn.functional.silu")
-def silu(input: Tensor) -> Tensor:
-    """`input * sigmoid(input)`."""
-    return input * activation.sigmoid(input)
-
-
-@samples(*UNARY, oracle="nn.functional.logsigmoid")
-def logsigmoid(input: Tensor) -> Tensor:
-    """`log(sigmoid(input))`, without underflow."""
-    return select.minimum(input, input * 0) - elementwise.log1p(elementwise.exp(-magnitude.abs(input)))
-
-
 @samples(*PAIRS, oracle="nn.functional.l1_loss")
 def l1_loss(input: Tensor, target: Tensor, reduction: str = "mean") -> Tensor:
     """`|input - target|`: its mean, its sum, or, for "none", as it is."""
@@ -154,15 +127,7 @@ def gelu(input: Tensor, approximate: str = "none") -> Tensor:
         )
     if approximate != "tanh":
         raise RuntimeError(f"approximate argument must be either none or tanh. It is {approximate!r}.")
-    inner = math.sqrt(2 / math.pi) * (input + 0.044715 * input * input * input)
-    return 0.5 * input * (1 + activation.tanh(inner))
-
-
-@samples(*UNARY, S(T(3), 0.5), oracle="nn.functional.elu")
-def elu(input: Tensor, alpha: float = 1.0) -> Tensor:
-    """`input` where positive, `alpha * (exp(input) - 1)` elsewhere."""
-    positive = input > 0
-    return select.where(positive, input, alpha * elementwise.expm1(select.where(positive, 0.0, input)))
+    return activation.gelu_tanh(input)
 
 
 def dropout(input: Tensor, p: float = 0.5, training: bool = True) -> Tensor:
@@ -232,17 +197,13 @@ def smooth_l1_loss(input: Tensor, target: Tensor, reduction: str = "mean", beta:
     """`d**2 / (2 * beta)` where `d = |input - target|` is below `beta`, else `d - beta / 2` (Girshick, 2015)."""
     if beta == 0:
         return l1_loss(input, target, reduction)
-    d = input - target
-    size = magnitude.abs(d)
-    return loss.reduced(select.where(size < beta, d * d * (0.5 / beta), size - 0.5 * beta), reduction)
+    return loss.reduced(loss._smooth_l1_loss(input, target, beta), reduction)
 
 
 @samples(*PAIRS, S(T(3), T(3), delta=0.5), oracle="nn.functional.huber_loss")
 def huber_loss(input: Tensor, target: Tensor, reduction: str = "mean", delta: float = 1.0) -> Tensor:
     """`d**2 / 2` where `d = |input - target|` is at most `delta`, else `delta * (d - delta / 2)` (Huber, 1964)."""
-    d = input - target
-    size = magnitude.abs(d)
-    return loss.reduced(select.where(size <= delta, d * d * 0.5, delta * (size - 0.5 * delta)), reduction)
+    return loss.reduced(loss._huber_loss(input, target, delta), reduction)
 
 
 CHANCES = T(3, 4, low=0.3, high=0.7)
@@ -294,7 +255,5 @@ def binary_cross_entropy_with_logits(
     """
     if input.shape != target.shape:
         raise ValueError(f"Target size ({target.shape}) must be the same as input size ({input.shape})")
-    log_yes = logsigmoid(input)
-    losses = (1 - target) * input - (1 - target) * log_yes
-    losses = losses - target * (log_yes if pos_weight is None else pos_weight * log_yes)
+    losses = loss._binary_cross_entropy_with_logits(input, target, pos_weight)
     return loss.reduced(losses if weight is None else losses * weight, reduction)

@@ -1,12 +1,17 @@
-"""Activations whose gradient is a kernel of its own: relu, tanh, sigmoid."""
+"""Activations, elementwise: relu and its relatives, sigmoid and its relatives, tanh."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import math
+from typing import TYPE_CHECKING, Any
 
 from gradx.op import elementwise
+from gradx.ops.compare import gt
 from gradx.ops.constant import zeros_like
-from gradx.samples import UNARY, samples
+from gradx.ops.elementwise import exp, expm1, log1p
+from gradx.ops.magnitude import abs
+from gradx.ops.select import clamp, where
+from gradx.samples import UNARY, S, T, samples
 
 if TYPE_CHECKING:
     from gradx.tensor import Tensor
@@ -64,3 +69,73 @@ def sigmoid(input: Tensor) -> Tensor:
     >>> gradx.sigmoid(gradx.tensor([0.0, 2.0]))
     tensor([0.5000, 0.8808])
     """
+
+
+@samples(*UNARY, S(T(3), 0.2), oracle="nn.functional.leaky_relu")
+@elementwise(
+    kernel=lambda input, negative_slope: where(gt(input, 0), input, input * negative_slope),
+    input=lambda g, input, negative_slope: where(gt(input, 0), g, g * negative_slope),
+)
+def leaky_relu(input: Tensor, negative_slope: float = 0.01) -> Tensor:
+    """`input` where positive, `negative_slope * input` elsewhere."""
+
+
+@samples(*UNARY, S(T(3), 0.5), oracle="nn.functional.elu")
+@elementwise(
+    kernel=lambda input, alpha: where(gt(input, 0), input, expm1(clamp(input, None, 0)) * alpha),
+    input=lambda g, input, alpha: where(gt(input, 0), g, g * (exp(clamp(input, None, 0)) * alpha)),
+)
+def elu(input: Tensor, alpha: float = 1.0) -> Tensor:
+    """`input` where positive, `alpha * (exp(input) - 1)` elsewhere."""
+
+
+@samples(*UNARY, S(T(3), 2.0, 1.0), oracle="nn.functional.softplus")
+@elementwise(
+    kernel=lambda input, beta, threshold: where(
+        gt(input * beta, threshold), input, log1p(exp(clamp(input * beta, None, threshold))) / beta
+    ),
+    input=lambda g, input, beta, threshold: where(gt(input * beta, threshold), g, g * sigmoid(input * beta)),
+)
+def softplus(input: Tensor, beta: float = 1, threshold: float = 20) -> Tensor:
+    """`log(1 + exp(beta * input)) / beta`; `input` itself where `beta * input` exceeds `threshold`."""
+
+
+@samples(*UNARY, oracle="nn.functional.silu")
+@elementwise(
+    kernel=lambda input: input * sigmoid(input),
+    input=lambda g, input: g * sigmoid(input) * (1 + input * sigmoid(-input)),
+)
+def silu(input: Tensor) -> Tensor:
+    """`input * sigmoid(input)`."""
+
+
+@samples(*UNARY, oracle="nn.functional.logsigmoid")
+@elementwise(
+    name="LogSigmoidBackward0",
+    kernel=lambda input: clamp(input, None, 0) - log1p(exp(-abs(input))),
+    input=lambda g, input: g * sigmoid(-input),
+)
+def logsigmoid(input: Tensor) -> Tensor:
+    """`log(sigmoid(input))`, without underflow."""
+
+
+_GELU = math.sqrt(2 / math.pi)
+
+
+def _gelu_tanh(input: Any) -> Any:
+    return tanh(input * (_GELU + _GELU * 0.044715 * (input * input)))
+
+
+def _gelu_rule(g: Any, input: Any) -> Any:
+    bend = _gelu_tanh(input)
+    slope = input * (1 - bend * bend) * (_GELU + 3 * _GELU * 0.044715 * (input * input))
+    return g * (0.5 * (1 + bend + slope))
+
+
+@elementwise(
+    name="GeluBackward0",
+    kernel=lambda input: 0.5 * input * (1 + _gelu_tanh(input)),
+    input=_gelu_rule,
+)
+def gelu_tanh(input: Tensor) -> Tensor:
+    """`gelu` by the formula with tanh."""

@@ -31,6 +31,31 @@ def _add(input: Operand, other: Operand) -> Tensor:
     """The sum, without torch's `alpha`."""
 
 
+@elementwise(
+    promote="common",
+    name="AddBackward0",
+    kernel=lambda input, other, alpha: input + other * alpha,
+    input=lambda g: g,
+    other=lambda g, alpha: g * alpha,
+)
+def _add_scaled(input: Operand, other: Operand, alpha: float) -> Tensor:
+    """The sum, with a multiple of `other`."""
+
+
+_sub_scaled = renamed("add_scaled", "SubBackward0")
+
+
+def _check_alpha(alpha: complex, input: Operand, other: Operand) -> None:
+    """Raise torch's error for a multiple that the sum's dtype has no room for."""
+    kind = dtypes.result_dtype(dtypes.operands((input, other))).kind
+    if isinstance(alpha, bool) and kind != "b":
+        raise RuntimeError("Boolean alpha only supported for Boolean results.")
+    if isinstance(alpha, float) and kind in "biu":
+        raise RuntimeError("For integral input tensors, argument alpha must not be a floating point number.")
+    if isinstance(alpha, complex) and kind != "c":
+        raise RuntimeError("For non-complex input tensors, argument alpha must not be a complex number.")
+
+
 @samples(*BINARY, S(T(3), T(3), alpha=2))
 def add(input: Operand, other: Operand, *, alpha: float = 1, out: Tensor | None = None) -> Tensor:
     """`input + alpha * other`, elementwise.
@@ -41,7 +66,10 @@ def add(input: Operand, other: Operand, *, alpha: float = 1, out: Tensor | None 
     """
     if out is not None:
         return into(out, "add", (input, other), lambda: add(input, other, alpha=alpha))  # type: ignore[no-any-return]
-    return _add(input, other if alpha == 1 else mul(other, alpha))
+    if alpha == 1:
+        return _add(input, other)
+    _check_alpha(alpha, input, other)
+    return _add_scaled(input, other, alpha)
 
 
 @elementwise(
@@ -66,7 +94,10 @@ def sub(input: Operand, other: Operand, *, alpha: float = 1, out: Tensor | None 
     """
     if out is not None:
         return into(out, "sub", (input, other), lambda: sub(input, other, alpha=alpha))  # type: ignore[no-any-return]
-    return _sub(input, other if alpha == 1 else mul(other, alpha))
+    if alpha == 1:
+        return _sub(input, other)
+    _check_alpha(alpha, input, other)
+    return _sub_scaled(input, other, -alpha)  # type: ignore[no-any-return]
 
 
 @samples(*BINARY)

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 from typing import TYPE_CHECKING, Any
 
 from gradx.op import elementwise, op
-from gradx.ops.elementwise import log
+from gradx.ops.activation import logsigmoid, sigmoid
+from gradx.ops.compare import le, lt
+from gradx.ops.elementwise import log, square
+from gradx.ops.magnitude import abs, sign
 from gradx.ops.reduce import mean, sum
-from gradx.ops.select import clamp
+from gradx.ops.select import clamp, where
 from gradx.ops.shape import expand
 from gradx.samples import S, T, samples
 
@@ -33,34 +37,42 @@ def check_reduction(reduction: str) -> None:
         raise ValueError(f"{reduction} is not a valid value for reduction")
 
 
-def _mse_slope(g: Any, grad_output: Any, reduction: str) -> Any:
-    """The derivative of mse_loss_backward by `input`, applied to `g`."""
-    size = 1
-    for n in g.shape:
-        size *= n
-    return 2 * (g * grad_output) / (size if reduction == "mean" else 1)
+def _mse_scale(shape: tuple[int, ...], reduction: str) -> float:
+    """2, the slope of a square, over the number of squares for their mean."""
+    return 2 / max(1, math.prod(shape)) if reduction == "mean" else 2
 
 
-@op(
-    grad_output=lambda g, input, target, reduction: _mse_weighted(g, input, target, reduction),
-    input=lambda g, grad_output, reduction: _mse_slope(g, grad_output, reduction),
-    target=lambda g, grad_output, reduction: -_mse_slope(g, grad_output, reduction),
+@elementwise(
+    grad_output=lambda g, input, target, scale: g * ((input - target) * scale),
+    input=lambda g, grad_output, scale: g * grad_output * scale,
+    target=lambda g, grad_output, scale: -g * grad_output * scale,
 )
-def mse_loss_backward(grad_output: Tensor, input: Tensor, target: Tensor, reduction: str) -> Tensor:
-    """`2 * (input - target) * grad_output`, divided by the number of elements for "mean"."""
-
-
-def _mse_weighted(g: Any, input: Any, target: Any, reduction: str) -> Any:
-    return _mse_slope(g, input - target, reduction)  # the engine sums it to the shape of grad_output
+def mse_loss_backward(grad_output: Tensor, input: Tensor, target: Tensor, scale: float) -> Tensor:
+    """`grad_output * (input - target) * scale`."""
 
 
 @op(
     promote="common",
-    input=lambda g, input, target, reduction: mse_loss_backward(g, input, target, reduction),
-    target=lambda g, input, target, reduction: mse_loss_backward(g, target, input, reduction),
+    input=lambda g, input, target, input_shape, reduction: mse_loss_backward(
+        g, input, target, _mse_scale(input_shape, reduction)
+    ),
+    target=lambda g, input, target, input_shape, reduction: mse_loss_backward(
+        g, target, input, _mse_scale(input_shape, reduction)
+    ),
 )
 def _mse_loss(input: Tensor, target: Tensor, reduction: str) -> Tensor:
-    """`mse_loss` of two tensors of one shape."""
+    """The mean or the sum of the squared differences of two tensors of one shape."""
+
+
+@elementwise(
+    promote="common",
+    name="MseLossBackward0",
+    kernel=lambda input, target: square(input - target),
+    input=lambda g, input, target: mse_loss_backward(g, input, target, 2),
+    target=lambda g, input, target: mse_loss_backward(g, target, input, 2),
+)
+def _squared_difference(input: Tensor, target: Tensor) -> Tensor:
+    """`mse_loss` that is not reduced."""
 
 
 @samples(
@@ -92,7 +104,7 @@ def mse_loss(input: Tensor, target: Tensor, reduction: str = "mean") -> Tensor:
         )
         shape = (input - target).shape
         input, target = expand(input, shape), expand(target, shape)
-    return _mse_loss(input, target, reduction)
+    return _squared_difference(input, target) if reduction == "none" else _mse_loss(input, target, reduction)
 
 
 def _chance_curvature(g: Any, grad_output: Any, input: Any, target: Any) -> Any:
@@ -117,3 +129,58 @@ def binary_cross_entropy_backward(grad_output: Tensor, input: Tensor, target: Te
 )
 def _binary_cross_entropy(input: Tensor, target: Tensor) -> Tensor:
     """`-(target * log(input) + (1 - target) * log(1 - input))`, the logarithms not below -100."""
+
+
+@elementwise(
+    promote="common",
+    kernel=lambda input, target, beta: _smooth(abs(input - target), beta),
+    input=lambda g, input, target, beta: g * _smooth_slope(input - target, beta),
+    target=lambda g, input, target, beta: -g * _smooth_slope(input - target, beta),
+)
+def _smooth_l1_loss(input: Tensor, target: Tensor, beta: float) -> Tensor:
+    """`smooth_l1_loss` that is not reduced."""
+
+
+def _smooth(size: Any, beta: Any) -> Any:
+    return where(lt(size, beta), size * size * (0.5 / beta), size - 0.5 * beta)
+
+
+def _smooth_slope(difference: Any, beta: Any) -> Any:
+    return where(lt(abs(difference), beta), difference / beta, sign(difference))
+
+
+@elementwise(
+    promote="common",
+    kernel=lambda input, target, delta: _huber(abs(input - target), delta),
+    input=lambda g, input, target, delta: g * clamp(input - target, -delta, delta),
+    target=lambda g, input, target, delta: -g * clamp(input - target, -delta, delta),
+)
+def _huber_loss(input: Tensor, target: Tensor, delta: float) -> Tensor:
+    """`huber_loss` that is not reduced."""
+
+
+def _huber(size: Any, delta: Any) -> Any:
+    return where(le(size, delta), size * size * 0.5, (size - 0.5 * delta) * delta)
+
+
+def _logits_slope(input: Any, target: Any, pos_weight: Any) -> Any:
+    if pos_weight is None:
+        return sigmoid(input) - target
+    return 1 - target - (1 + target * (pos_weight - 1)) * sigmoid(-input)
+
+
+def _logits_target_slope(input: Any, pos_weight: Any) -> Any:
+    return -input if pos_weight is None else -input - (pos_weight - 1) * logsigmoid(input)
+
+
+@elementwise(
+    promote="common",
+    kernel=lambda input, target, pos_weight: (
+        (1 - target) * input - (1 if pos_weight is None else 1 + target * (pos_weight - 1)) * logsigmoid(input)
+    ),
+    input=lambda g, input, target, pos_weight: g * _logits_slope(input, target, pos_weight),
+    target=lambda g, input, pos_weight: g * _logits_target_slope(input, pos_weight),
+    pos_weight=lambda g, input, target: -g * target * logsigmoid(input),
+)
+def _binary_cross_entropy_with_logits(input: Tensor, target: Tensor, pos_weight: Tensor | None) -> Tensor:
+    """`binary_cross_entropy_with_logits` that is neither weighted nor reduced."""

@@ -119,6 +119,10 @@ class Elementwise(Layout):
     def tanh_backward(self, g: Array, out: Array) -> Array:
         return g * (1 - out * out)
 
+    def mse_loss_backward(self, g: Array, input: Array, target: Array, scale: float) -> Array:
+        difference = self._wide(input) - self._wide(target)
+        return (difference * (self._wide(g) * scale)).astype(g.dtype, copy=False)
+
     def relu(self, x: Array) -> Array:
         return self.xp.maximum(x, 0)
 

@@ -45,15 +45,8 @@ class Losses(Reductions):
 
     def mse_loss(self, input: Array, target: Array, reduction: str) -> Array:
         difference = self._wide(input) - self._wide(target)
-        square = difference * difference
-        every = tuple(range(square.ndim))
-        if reduction != "none":
-            square = self.sum(square, every, False) if reduction == "sum" else self.mean(square, every, False)
-        return square.astype(input.dtype, copy=False)
-
-    def mse_loss_backward(self, g: Array, input: Array, target: Array, reduction: str) -> Array:
-        scale = 2 / input.size if reduction == "mean" and input.size else 2
-        return ((self._wide(input) - self._wide(target)) * (self._wide(g) * scale)).astype(g.dtype, copy=False)
+        reduced = self.sum if reduction == "sum" else self.mean
+        return reduced(difference * difference, tuple(range(input.ndim)), False).astype(input.dtype, copy=False)
 
     def nll_loss(
         self, input: Array, target: Array, weight: Array | None, reduction: str, ignore_index: int
