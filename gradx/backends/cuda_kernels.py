@@ -158,27 +158,49 @@ def _reduce(
     out: cupy.ndarray,
     splits: int = 1,
     other: cupy.ndarray | None = None,
-    divisor: float = 1,
+    means: cupy.ndarray | None = None,
     p: float = 1,
+    **last: Any,
+) -> None:
+    """Write to `out` the sum of `term` over each slice; two launches if the slices are split, the second over shares.
+
+    Args:
+        last: what becomes of the sums, as `_reduce_shares` has it.
+    """
+    if layout.outer * layout.inner == 0:
+        return
+    if splits == 1:
+        _reduce_shares(term, layout, out, 1, other, means, p, **last)
+        return
+    x, outer, n, inner = layout
+    parts, centres = cupy.empty((2, outer, splits, inner), _ACCUMULATOR[x.dtype.char])
+    _reduce_shares(term, layout, parts, splits, other, centres, p)
+    if term == "VARIANCE":
+        _reduce_shares("MERGE", _Layout(centres, outer, splits, inner), out, 1, parts, means, p, whole=n, **last)
+    else:
+        _reduce_shares("TOTAL", _Layout(parts, outer, splits, inner), out, p=p, **last)
+
+
+def _reduce_shares(
+    term: str,
+    layout: _Layout,
+    out: cupy.ndarray,
+    splits: int = 1,
+    other: cupy.ndarray | None = None,
+    means: cupy.ndarray | None = None,
+    p: float = 1,
+    whole: int = 0,
+    divisor: float = 1,
     root: bool = False,
 ) -> None:
-    """Write to `out` the sum of `term` over `divisor`, and its p-th root if `root`; two launches if split."""
+    """One launch: each of `splits` shares of every slice gives a sum, over `divisor`, and of that the p-th root if `root`."""
     x, outer, n, inner = layout
-    slices = outer * inner
-    if slices == 0:
-        return
-    if splits > 1:
-        parts = cupy.empty((outer, splits, inner), _ACCUMULATOR[x.dtype.char])
-        whole = (out, divisor, p, root)
-        out, divisor, root = parts, 1, False
+    slices = outer * inner * splits
     defines = (term, f"RESULT={_TYPE[out.dtype.char]}", f"ROOT={int(root)}")
-    pointer = x if other is None else other
-    arguments = (x, pointer, out, slices * splits, n, inner, splits, float(divisor), float(p))
-    operands = (x, x) if term == "DISTANCE" else (x,)
-    _launch("reduce", defines, operands, -(-n // splits), slices * splits, inner, arguments)
-    if splits > 1:
-        out, divisor, p, root = whole
-        _reduce("TOTAL", _Layout(parts, outer, splits, inner), out, divisor=divisor, p=p, root=root)
+    pointers = (x, x if other is None else other, out, out if means is None else means)
+    arguments = (*pointers, slices, n, inner, splits, whole, float(divisor), float(p))
+    operands = (x, x) if term in ("DISTANCE", "MERGE") else (x,)
+    _launch("reduce", defines, operands, -(-n // splits), slices, inner, arguments)
 
 
 def _reduced(x: cupy.ndarray, dim: Dims, keepdim: bool, dtype: Any = None) -> cupy.ndarray:
@@ -200,20 +222,28 @@ def norm(x: cupy.ndarray, p: float, dim: Dims, keepdim: bool) -> cupy.ndarray:
     return out
 
 
-def var(x: cupy.ndarray, dim: Dims, correction: float, keepdim: bool, root: bool = False) -> cupy.ndarray:
-    """The variance over `dim` (with `root`, the standard deviation), in two passes.
+def var(
+    x: cupy.ndarray, dim: Dims, correction: float, keepdim: bool, root: bool = False
+) -> tuple[cupy.ndarray, cupy.ndarray]:
+    """The variance over `dim` (with `root`, the standard deviation), and the mean in the precision of accumulation.
 
-    One launch, four for few long slices: mean and squares, each in two.
+    One launch, two for few long slices: each share's mean and squares, then those of the whole.
     """
     out, layout = _reduced(x, dim, keepdim), _layout(x, dim)
-    splits = _splits(layout)
+    means = cupy.empty(out.shape, _ACCUMULATOR[x.dtype.char])
     divisor = max(0.0, layout.n - correction)
-    if splits == 1:
-        _reduce("VARIANCE", layout, out, divisor=divisor, p=2, root=root)
-        return out
-    centre = cupy.empty(layout.outer * layout.inner, _ACCUMULATOR[x.dtype.char])
-    _reduce("TOTAL", layout, centre, splits, divisor=layout.n)
-    _reduce("DEVIATION", layout, out, splits, centre, divisor, p=2, root=root)
+    _reduce("VARIANCE", layout, out, _splits(layout), means=means, divisor=divisor, p=2, root=root)
+    return out, means
+
+
+def ties(x: cupy.ndarray, extremum: cupy.ndarray, dim: Dims) -> cupy.ndarray:
+    """How many elements over `dim` equal the extremum there, NaN taken for equal to NaN; keeps the dimensions.
+
+    Args:
+        extremum: of the shape of the result.
+    """
+    out, layout = _reduced(x, dim, True), _layout(x, dim)
+    _reduce("TIES", layout, out, _splits(layout), cupy.ascontiguousarray(extremum))
     return out
 
 

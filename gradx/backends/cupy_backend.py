@@ -192,15 +192,18 @@ class CupyBackend(Backend):
             return cuda_kernels.total(x, dim, keepdim, divisor=math.prod(x.shape[d] for d in dim))
         return super().mean(x, dim, keepdim)
 
-    def var(self, x: Array, dim: Dims, correction: float, keepdim: bool) -> Array:
+    def var(self, x: Array, dim: Dims, correction: float, keepdim: bool) -> tuple[Array, Array]:
         if _fused(x):
             return cuda_kernels.var(x, dim, correction, keepdim)
         return super().var(x, dim, correction, keepdim)
 
-    def std(self, x: Array, dim: Dims, correction: float, keepdim: bool) -> Array:
+    def std(self, x: Array, dim: Dims, correction: float, keepdim: bool) -> tuple[Array, Array]:
         if _fused(x):
             return cuda_kernels.var(x, dim, correction, keepdim, root=True)
         return super().std(x, dim, correction, keepdim)
+
+    def ties(self, x: Array, extremum: Array, dim: Dims) -> Array:
+        return cuda_kernels.ties(x, extremum, dim) if _fused(x) else super().ties(x, extremum, dim)
 
     def logsumexp(self, x: Array, dim: Dims, keepdim: bool) -> Array:
         return cuda_kernels.logsumexp(x, dim, keepdim) if _fused(x) else super().logsumexp(x, dim, keepdim)

@@ -123,12 +123,14 @@ softmax_backward(const T* __restrict__ g, const T* __restrict__ out, T* __restri
 #elif defined(REDUCE)
 
 __device__ A square(A x) { return x * x; }
+__device__ A clamp(Index rest, Index part) { return rest < 0 ? 0 : rest < part ? rest : part; }
 
 // Sums a term over each of `splits` shares of every slice, divides by `divisor`, and takes a root where asked to.
-// `other` is a second operand like x (DISTANCE), or the centre of each whole slice (DEVIATION).
+// `other` is a second operand like x (DISTANCE), one value for each slice (TIES), or the squares that belong to the means x
+// (MERGE). The means of VARIANCE and MERGE go to `means`. `whole` is the length of the slices that MERGE puts together.
 extern "C" __global__ void __launch_bounds__(LANES * TEAMS)
-reduce(const T* __restrict__ x, const void* __restrict__ other, RESULT* __restrict__ out,
-       Index slices, Index n, Index inner, Index splits, double divisor, double p) {
+reduce(const T* __restrict__ x, const void* __restrict__ other, RESULT* __restrict__ out, A* __restrict__ means,
+       Index slices, Index n, Index inner, Index splits, Index whole, double divisor, double p) {
     const Index share = (n + splits - 1) / splits;
     FOR_EACH_SLICE {
         const Index slice = first + team;
@@ -143,12 +145,19 @@ reduce(const T* __restrict__ x, const void* __restrict__ other, RESULT* __restri
 #elif defined(DISTANCE)
         const Slice others((const T*)other + base, size, inner, lane);
         A sum = SUM(square(xs.get(start, i, k) - others.get(start, i, k)));
-#elif defined(DEVIATION)
-        const A centre = size ? ((const A*)other)[outer * inner + column] : (A)0;
-        A sum = SUM(square(xs.get(start, i, k) - centre));
+#elif defined(TIES)
+        const A value = size ? (A)((const T*)other)[outer * inner + column] : (A)0;
+        A sum = SUM((xs.get(start, i, k) == value || (xs.get(start, i, k) != xs.get(start, i, k) && value != value)));
 #elif defined(VARIANCE)
-        const A centre = SUM(xs.get(start, i, k)) / n;
+        const A centre = SUM(xs.get(start, i, k)) / (size ? size : 1);
         A sum = SUM(square(xs.get(start, i, k) - centre));
+        if (lane == 0 && slice < slices) means[slice] = n ? centre : (A)CUDART_NAN_F;
+#elif defined(MERGE)  // Chan, Golub and LeVeque, 1979
+        const Index part = (whole + n - 1) / n;
+        const Slice squares((const T*)other + base, size, inner, lane);
+        const A centre = SUM(xs.get(start, i, k) * clamp(whole - k * part, part)) / whole;
+        A sum = SUM(squares.get(start, i, k) + square(xs.get(start, i, k) - centre) * clamp(whole - k * part, part));
+        if (lane == 0 && slice < slices) means[slice] = centre;
 #elif defined(LOGSUMEXP)
         A top = -(A)CUDART_INF_F;
         CHUNKS ELEMENTS top = Max::apply(top, xs.get(start, i, k));

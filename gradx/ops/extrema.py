@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from gradx import dtypes
-from gradx.op import op
+from gradx.op import fused, op
 from gradx.ops.compare import eq, isnan, logical_and, logical_or
 from gradx.ops.constant import zeros_like
 from gradx.ops.dims import Dim, Dims, kept_shape, wrap, wrap_all
 from gradx.ops.index import gather_backward
-from gradx.ops.reduce import REDUCTIONS, _sum, over
+from gradx.ops.reduce import REDUCTIONS, over
 from gradx.ops.select import maximum, minimum, where
 from gradx.ops.shape import reshape
 from gradx.ops.transfer import cast_discrete
@@ -20,35 +21,50 @@ if TYPE_CHECKING:
     from gradx.tensor import Tensor
 
 
-def _extremum_rule(g: Any, input: Any, out: Any, dim: Dims) -> Any:
+@op()
+def _ties(input: Tensor, extremum: Tensor, dim: Dims) -> Tensor:
+    """How many elements over `dim` equal the extremum there, NaN taken for equal to NaN."""
+
+
+@fused
+def _share(g: Any, input: Any, out: Any, ties: Any) -> Any:
+    return where(isnan(out), math.nan, where(eq(input, out), g / ties, 0))
+
+
+@fused
+def _share_with_nan(g: Any, input: Any, out: Any, ties: Any) -> Any:
+    return where(logical_or(eq(input, out), logical_and(isnan(input), isnan(out))), g / ties, 0)
+
+
+def _share_rule(g: Any, input: Any, out: Any, dim: Dims) -> Any:
     """The gradient, in equal shares to the elements that tie for the extremum; NaN where that is NaN, as in torch."""
     shape = tuple(input.shape)
-    ties = eq(input, over(out, shape, dim))
-    return where(ties, over(g, shape, dim), 0) / over(_sum(ties, dim, False), shape, dim)
+    out = reshape(out, kept_shape(shape, dim))
+    return _share(over(g, shape, dim), input, out, _ties(input, out, dim))
 
 
-def _extremum_of_all_rule(g: Any, input: Any, out: Any) -> Any:
+def _share_of_all_rule(g: Any, input: Any, out: Any) -> Any:
     """The gradient, in equal shares to the elements that tie for the extremum, NaN among them."""
-    ties = logical_or(eq(input, out), logical_and(isnan(input), isnan(out)))
-    return where(ties, g / _sum(ties, tuple(range(len(input.shape))), False), 0)
+    every = tuple(range(len(input.shape)))
+    return _share_with_nan(over(g, tuple(input.shape), every), input, out, _ties(input, out, every))
 
 
-@op(name="MaxBackward1", input=_extremum_of_all_rule)
+@op(name="MaxBackward1", input=_share_of_all_rule)
 def _max_all(input: Tensor) -> Tensor:
     """The largest of all elements."""
 
 
-@op(name="MinBackward1", input=_extremum_of_all_rule)
+@op(name="MinBackward1", input=_share_of_all_rule)
 def _min_all(input: Tensor) -> Tensor:
     """The smallest of all elements."""
 
 
-@op(input=_extremum_rule)
+@op(input=_share_rule)
 def _amax(input: Tensor, dim: Dims, keepdim: bool) -> Tensor:
     """`amax` over wrapped dimensions."""
 
 
-@op(input=_extremum_rule)
+@op(input=_share_rule)
 def _amin(input: Tensor, dim: Dims, keepdim: bool) -> Tensor:
     """`amin` over wrapped dimensions."""
 

@@ -113,7 +113,13 @@ def _chance_curvature(g: Any, grad_output: Any, input: Any, target: Any) -> Any:
     return g * grad_output * (input * input - 2 * input * target + target) / (slack * slack)
 
 
+_SMALLEST = 9.999999960041972e-13  # torch's bound of 1e-12, which it holds in single precision
+
+
 @elementwise(
+    kernel=lambda grad_output, input, target: (
+        grad_output * (input - target) / clamp(input * (1 - input), _SMALLEST, None)
+    ),
     grad_output=lambda g, input, target: binary_cross_entropy_backward(g, input, target),
     input=_chance_curvature,
     target=lambda g, grad_output, input: -g * grad_output / ((input + 1e-12) * (1 - input + 1e-12)),
@@ -122,10 +128,15 @@ def binary_cross_entropy_backward(grad_output: Tensor, input: Tensor, target: Te
     """`grad_output * (input - target) / (input * (1 - input))`, the denominator not below 1e-12."""
 
 
+def _bounded_log(x: Any) -> Any:
+    return clamp(log(x), -100.0, None)
+
+
 @elementwise(
     promote="common",
+    kernel=lambda input, target: (target - 1) * _bounded_log(1 - input) - target * _bounded_log(input),
     input=lambda g, input, target: binary_cross_entropy_backward(g, input, target),
-    target=lambda g, input: g * (clamp(log(1 - input), -100.0) - clamp(log(input), -100.0)),
+    target=lambda g, input: g * (_bounded_log(1 - input) - _bounded_log(input)),
 )
 def _binary_cross_entropy(input: Tensor, target: Tensor) -> Tensor:
     """`-(target * log(input) + (1 - target) * log(1 - input))`, the logarithms not below -100."""

@@ -6,14 +6,14 @@ import math
 from typing import TYPE_CHECKING, Any
 
 from gradx import dtypes
-from gradx.op import op
+from gradx.op import fused, op
 from gradx.ops.compare import eq
 from gradx.ops.complexes import is_complex
 from gradx.ops.dims import Dim, Dims, count, wrap_all
 from gradx.ops.elementwise import exp, pow
 from gradx.ops.extrema import _amax, _amin
 from gradx.ops.magnitude import abs, sign
-from gradx.ops.reduce import _mean, _sum, converted, over
+from gradx.ops.reduce import _sum, converted, over
 from gradx.ops.select import where
 from gradx.ops.transfer import cast
 from gradx.samples import S, T, samples
@@ -22,26 +22,54 @@ if TYPE_CHECKING:
     from gradx.tensor import Tensor
 
 
-def _var_backward(g: Any, input: Any, dim: Dims, correction: float) -> Any:
-    shape = tuple(input.shape)
+@fused
+def _var_slope(g: Any, input: Any, mean: Any, scale: Any) -> Any:
+    return g * (scale * (input - mean))
+
+
+@fused
+def _std_slope(g: Any, input: Any, mean: Any, out: Any, scale: Any) -> Any:
+    flat = eq(out, 0)  # all elements are equal: gradient 0
+    return where(flat, 0, g / (2 * where(flat, 1, out))) * (scale * (input - mean))
+
+
+def _scale(shape: Dims, dim: Dims, correction: float) -> float:
     degrees = count(shape, dim) - correction
-    scale = 2 / degrees if degrees > 0 else math.nan
-    return over(g, shape, dim) * (scale * (input - _mean(input, dim, True)))
+    return 2 / degrees if degrees > 0 else math.nan
 
 
-def _std_backward(g: Any, input: Any, out: Any, dim: Dims, correction: float) -> Any:
-    spread = where(eq(out, 0), 0, g / (2 * where(eq(out, 0), 1, out)))  # std is 0 where all are equal: gradient 0
-    return _var_backward(spread, input, dim, correction)
+def _var_rule(grads: Any, input: Any, out1: Any, dim: Dims, correction: float) -> Any:
+    g, g_mean = grads
+    shape = tuple(input.shape)
+    mean = over(out1, shape, dim)
+    slope = g if g is None else _var_slope(over(g, shape, dim), input, mean, _scale(shape, dim, correction))
+    return _with_mean(slope, g_mean, shape, dim)
 
 
-@op(wirtinger=True, input=lambda g, input, dim, correction: _var_backward(g, input, dim, correction))
-def _var(input: Tensor, dim: Dims, correction: float, keepdim: bool) -> Tensor:
-    """`var` over wrapped dimensions."""
+def _std_rule(grads: Any, input: Any, out: Any, out1: Any, dim: Dims, correction: float) -> Any:
+    g, g_mean = grads
+    shape = tuple(input.shape)
+    out, mean = over(out, shape, dim), over(out1, shape, dim)
+    slope = g if g is None else _std_slope(over(g, shape, dim), input, mean, out, _scale(shape, dim, correction))
+    return _with_mean(slope, g_mean, shape, dim)
 
 
-@op(wirtinger=True, input=_std_backward)
-def _std(input: Tensor, dim: Dims, correction: float, keepdim: bool) -> Tensor:
-    """`std` over wrapped dimensions."""
+def _with_mean(slope: Any, g_mean: Any, shape: Dims, dim: Dims) -> Any:
+    """A gradient, and what comes by way of the mean: there is some only in second derivatives."""
+    if g_mean is None:
+        return slope
+    share = over(g_mean, shape, dim) / count(shape, dim)
+    return share if slope is None else slope + share
+
+
+@op(wirtinger=True, input=_var_rule)
+def _var(input: Tensor, dim: Dims, correction: float, keepdim: bool) -> tuple[Tensor, Tensor]:
+    """`var` over wrapped dimensions, and the mean, which its gradient needs."""
+
+
+@op(wirtinger=True, input=_std_rule)
+def _std(input: Tensor, dim: Dims, correction: float, keepdim: bool) -> tuple[Tensor, Tensor]:
+    """`std` over wrapped dimensions, and the mean, which its gradient needs."""
 
 
 SPREADS = (
@@ -87,7 +115,7 @@ def var(
     if isinstance(dim, bool):
         dim, unbiased = None, dim
     _require_spread(input)
-    return _var(input, wrap_all(dim, len(input.shape)), _correction(unbiased, correction), keepdim)
+    return _var(input, wrap_all(dim, len(input.shape)), _correction(unbiased, correction), keepdim)[0]
 
 
 @samples(*SPREADS)
@@ -103,13 +131,17 @@ def std(
     if isinstance(dim, bool):
         dim, unbiased = None, dim
     _require_spread(input)
-    return _std(input, wrap_all(dim, len(input.shape)), _correction(unbiased, correction), keepdim)
+    return _std(input, wrap_all(dim, len(input.shape)), _correction(unbiased, correction), keepdim)[0]
+
+
+@fused
+def _logsumexp_slope(g: Any, input: Any, out: Any) -> Any:
+    return g * exp(input - out)
 
 
 def _logsumexp_rule(g: Any, input: Any, out: Any, dim: Dims) -> Any:
     shape = tuple(input.shape)
-    total = over(out, shape, dim)
-    return over(g, shape, dim) * exp(input - total)
+    return _logsumexp_slope(over(g, shape, dim), input, over(out, shape, dim))
 
 
 @op(input=_logsumexp_rule)
@@ -130,22 +162,25 @@ def logsumexp(input: Tensor, dim: Dim, keepdim: bool = False) -> Tensor:
     return _logsumexp(input, wrap_all(dim, len(input.shape)), keepdim)
 
 
+@fused
+def _norm_slope_2(g: Any, input: Any, size: Any) -> Any:
+    zero = eq(size, 0)
+    return input * where(zero, 0, g / where(zero, 1, size))
+
+
+@fused
+def _norm_slope(g: Any, input: Any, size: Any, p: Any) -> Any:
+    """For p other than 2: below, the slope at 0 would be infinite, and is 0."""
+    zero, nothing = eq(size, 0), eq(input, 0)
+    share = pow(abs(where(nothing, 1, input)) / where(zero, 1, size), p - 1)
+    return where(nothing, 0, where(zero, 0, g * (sign(input) * share)))
+
+
 def _norm_rule(g: Any, input: Any, out: Any, p: float, dim: Dims) -> Any:
     """Torch's subgradient: 0 where the norm is 0."""
     shape = tuple(input.shape)
-    size, g = over(out, shape, dim), over(g, shape, dim)
-    zero = eq(size, 0)
-    safe = where(zero, 1, size)
-    if p == 2:
-        return input * where(zero, 0, g / safe)
-    if p < 2:
-        return _norm_slope(input, p - 1) * where(zero, 0, g * pow(safe, 1 - p))
-    return input * pow(abs(input), p - 2) * where(zero, 0, g * pow(safe, 1 - p))
-
-
-def _norm_slope(input: Any, power: float) -> Any:
-    nonzero = where(eq(input, 0), 1, input)
-    return where(eq(input, 0), 0, sign(nonzero) * pow(abs(nonzero), power))
+    g, size = over(g, shape, dim), over(out, shape, dim)
+    return _norm_slope_2(g, input, size) if p == 2 else _norm_slope(g, input, size, p)
 
 
 @op(name="LinalgVectorNormBackward0", input=_norm_rule)

@@ -35,14 +35,6 @@ class Losses(Reductions):
         wide, out = self._wide(g), self._wide(out)
         return (wide - self.xp.exp(out) * self.sum(wide, (dim,), True)).astype(g.dtype, copy=False)
 
-    def binary_cross_entropy(self, input: Array, target: Array) -> Array:
-        log, maximum = self.xp.log, self.xp.maximum
-        return -(target * maximum(log(input), -100) + (1 - target) * maximum(log(1 - input), -100))
-
-    def binary_cross_entropy_backward(self, g: Array, input: Array, target: Array) -> Array:
-        smallest = np.float32(1e-12).item()  # torch's bound, which it holds in single precision
-        return g * (input - target) / self.xp.maximum(input * (1 - input), smallest)
-
     def mse_loss(self, input: Array, target: Array, reduction: str) -> Array:
         difference = self._wide(input) - self._wide(target)
         reduced = self.sum if reduction == "sum" else self.mean

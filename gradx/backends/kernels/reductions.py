@@ -36,6 +36,13 @@ class Reductions(Layout):
     def min_all(self, x: Array) -> Array:
         return self.amin(x, tuple(range(x.ndim)), False)
 
+    def ties(self, x: Array, extremum: Array, dim: Dims) -> Array:
+        """How many elements over `dim` equal the extremum there, NaN taken for equal to NaN; keeps the dimensions."""
+        equal = self.xp.equal(x, extremum)
+        if x.dtype.kind == "f":
+            equal |= self.xp.isnan(x) & self.xp.isnan(extremum)
+        return self.xp.sum(equal, axis=dim, keepdims=True).astype(x.dtype)
+
     def any(self, x: Array, dim: Dims, keepdim: bool) -> Array:
         return self.xp.any(x, axis=dim, keepdims=keepdim)
 
@@ -58,16 +65,21 @@ class Reductions(Layout):
         values = self.gather(x, dim, indices)
         return (values, indices) if keepdim else (values.squeeze(dim), indices.squeeze(dim))
 
-    def var(self, x: Array, dim: Dims, correction: float, keepdim: bool) -> Array:
+    def var(self, x: Array, dim: Dims, correction: float, keepdim: bool) -> tuple[Array, Array]:
+        """The variance, and the mean in the precision of accumulation."""
         wide = self._wide(x)
-        deviation = wide - self.mean(wide, dim, True)
+        mean = self.mean(wide, dim, True)
+        deviation = wide - mean
         count = math.prod(x.shape[d] for d in dim)
         square = (deviation * deviation.conj()).real if x.dtype.kind == "c" else deviation * deviation
         total = self.sum(square, dim, keepdim)
-        return (total / total.dtype.type(max(0.0, count - correction))).astype(x.real.dtype, copy=False)
+        spread = (total / total.dtype.type(max(0.0, count - correction))).astype(x.real.dtype, copy=False)
+        return spread, mean if keepdim else mean.squeeze(dim)
 
-    def std(self, x: Array, dim: Dims, correction: float, keepdim: bool) -> Array:
-        return self.xp.sqrt(self.var(self._wide(x), dim, correction, keepdim)).astype(x.real.dtype, copy=False)
+    def std(self, x: Array, dim: Dims, correction: float, keepdim: bool) -> tuple[Array, Array]:
+        """The standard deviation, and the mean in the precision of accumulation."""
+        spread, mean = self.var(self._wide(x), dim, correction, keepdim)
+        return self.xp.sqrt(spread).astype(x.real.dtype, copy=False), mean
 
     def logsumexp(self, x: Array, dim: Dims, keepdim: bool) -> Array:
         wide = self._wide(x)
