@@ -118,6 +118,7 @@ PATHS += [
     ("linear", 1),
     ("norm", 2),
     ("norm", 4),
+    ("cross_entropy", 3),
     ("cross_entropy", 4),
 ]  # other factors
 

@@ -18,11 +18,11 @@ import cupy
 Dims = tuple[int, ...]
 
 # By dtype.char: the CUDA type of elements, and the dtype in which they are computed.
-_TYPE: Final = {"e": "__half", "f": "float", "d": "double"}
-_ACCUMULATOR: Final = {"e": "f", "f": "f", "d": "d"}
-DTYPES: Final = frozenset(_TYPE)
+TYPE: Final = {"e": "__half", "f": "float", "d": "double"}
+ACCUMULATOR: Final = {"e": "f", "f": "f", "d": "d"}
+DTYPES: Final = frozenset(TYPE)
 _MAX_BLOCKS: Final = 2**31 - 1  # of a grid's first dimension
-_SHARE: Final = 16384  # elements of a slice for one team, where a long slice is split among several
+SHARE: Final = 16384  # elements of a slice for one team, where a long slice is split among several
 
 
 class _Team(NamedTuple):
@@ -51,8 +51,8 @@ def _kernel(name: str, char: str, operands: int, columns: bool, team: _Team, def
     words = team.items * operands * (2 if char == "d" else 1)
     crowded = team.lanes * team.teams == _FULL_BLOCK and words > _REGISTERS
     macros = {
-        "ELEMENT": _TYPE[char],
-        "ACCUMULATOR": _TYPE[_ACCUMULATOR[char]],
+        "ELEMENT": TYPE[char],
+        "ACCUMULATOR": TYPE[ACCUMULATOR[char]],
         "COLUMNS": int(columns),
         "LANES": team.lanes,
         "TEAMS": team.teams,
@@ -63,7 +63,7 @@ def _kernel(name: str, char: str, operands: int, columns: bool, team: _Team, def
     return cupy.RawKernel(_source(), name, options=("-std=c++17", *options))
 
 
-def _launch(
+def launch(
     name: str,
     defines: tuple[str, ...],
     operands: tuple[cupy.ndarray, ...],
@@ -93,7 +93,7 @@ def _softmax(name: str, log: int, operands: tuple[cupy.ndarray, ...], dim: int) 
     slices = out.size // n
     contiguous = tuple(cupy.ascontiguousarray(operand) for operand in operands)
     arguments = (*contiguous, out, slices, n, inner)
-    _launch(name, (f"LOG={log}",), contiguous, n, slices, inner, arguments)
+    launch(name, (f"LOG={log}",), contiguous, n, slices, inner, arguments)
     return out
 
 
@@ -147,9 +147,9 @@ def _layout(x: cupy.ndarray, dim: Dims) -> _Layout:
 def _splits(layout: _Layout) -> int:
     """Into how many shares to cut each slice, so that a few long slices occupy the whole device."""
     slices = layout.outer * layout.inner
-    if layout.n <= 2 * _SHARE or slices >= 512:
+    if layout.n <= 2 * SHARE or slices >= 512:
         return 1
-    return min(-(-layout.n // _SHARE), 1024 // slices)
+    return min(-(-layout.n // SHARE), 1024 // slices)
 
 
 def _reduce(
@@ -173,7 +173,7 @@ def _reduce(
         _reduce_shares(term, layout, out, 1, other, means, p, **last)
         return
     x, outer, n, inner = layout
-    parts, centres = cupy.empty((2, outer, splits, inner), _ACCUMULATOR[x.dtype.char])
+    parts, centres = cupy.empty((2, outer, splits, inner), ACCUMULATOR[x.dtype.char])
     _reduce_shares(term, layout, parts, splits, other, centres, p)
     if term == "VARIANCE":
         _reduce_shares("MERGE", _Layout(centres, outer, splits, inner), out, 1, parts, means, p, whole=n, **last)
@@ -196,11 +196,11 @@ def _reduce_shares(
     """One launch: each of `splits` shares of every slice gives a sum, over `divisor`, and of that the p-th root if `root`."""
     x, outer, n, inner = layout
     slices = outer * inner * splits
-    defines = (term, f"RESULT={_TYPE[out.dtype.char]}", f"ROOT={int(root)}")
+    defines = (term, f"RESULT={TYPE[out.dtype.char]}", f"ROOT={int(root)}")
     pointers = (x, x if other is None else other, out, out if means is None else means)
     arguments = (*pointers, slices, n, inner, splits, whole, float(divisor), float(p))
     operands = (x, x) if term in ("DISTANCE", "MERGE") else (x,)
-    _launch("reduce", defines, operands, -(-n // splits), slices, inner, arguments)
+    launch("reduce", defines, operands, -(-n // splits), slices, inner, arguments)
 
 
 def _reduced(x: cupy.ndarray, dim: Dims, keepdim: bool, dtype: Any = None) -> cupy.ndarray:
@@ -230,7 +230,7 @@ def var(
     One launch, two for few long slices: each share's mean and squares, then those of the whole.
     """
     out, layout = _reduced(x, dim, keepdim), _layout(x, dim)
-    means = cupy.empty(out.shape, _ACCUMULATOR[x.dtype.char])
+    means = cupy.empty(out.shape, ACCUMULATOR[x.dtype.char])
     divisor = max(0.0, layout.n - correction)
     _reduce("VARIANCE", layout, out, _splits(layout), means=means, divisor=divisor, p=2, root=root)
     return out, means
@@ -261,7 +261,7 @@ def mse_loss(input: cupy.ndarray, target: cupy.ndarray, divisor: float) -> cupy.
     """The sum of (input - target)^2, of one shape and dtype, over `divisor`; one launch, two for many elements."""
     out = cupy.empty((), input.dtype)
     layout = _Layout(cupy.ascontiguousarray(input), 1, input.size, 1)
-    _reduce("DISTANCE", layout, out, _splits(layout), cupy.ascontiguousarray(target), divisor)
+    _reduce("DISTANCE", layout, out, _splits(layout), cupy.ascontiguousarray(target), divisor=divisor)
     return out
 
 

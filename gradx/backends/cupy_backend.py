@@ -15,7 +15,7 @@ import cupy
 import numpy as np
 from cupy.cuda.device import get_device_id
 
-from gradx.backends import cuda_fusion, cuda_kernels
+from gradx.backends import cuda_classes, cuda_fusion, cuda_kernels
 from gradx.backends.base import Backend, misfit
 from gradx.backends.expression import SymbolicBackend, parameters_of
 from gradx.backends.kernels import Array, Dims, Elementwise
@@ -27,6 +27,10 @@ _SYMBOLS = SymbolicBackend()
 def _fused(x: Array) -> bool:
     """Whether the fused kernels take arrays of this dtype."""
     return x.dtype.char in cuda_kernels.DTYPES
+
+
+def _like(weight: Array | None, x: Array) -> Array | None:
+    return None if weight is None else weight.astype(x.dtype, copy=False)
 
 
 class CupyBackend(Backend):
@@ -227,6 +231,43 @@ class CupyBackend(Backend):
 
     def mse_loss(self, input: Array, target: Array, reduction: str) -> Array:
         return cuda_kernels.mse_loss(input, target, input.size if reduction == "mean" else 1)
+
+    def nll_loss(
+        self, input: Array, target: Array, weight: Array | None, reduction: str, ignore_index: int
+    ) -> tuple[Array, Array]:
+        return cuda_classes.nll_loss(input, target, _like(weight, input), reduction, ignore_index)
+
+    def nll_loss_backward(
+        self,
+        g: Array,
+        total: Array,
+        target: Array,
+        weight: Array | None,
+        shape: Dims,
+        reduction: str,
+        ignore_index: int,
+    ) -> Array:
+        return cuda_classes.nll_loss_backward(g, total, target, _like(weight, g), shape, reduction, ignore_index)
+
+    def cross_entropy(
+        self, input: Array, target: Array, weight: Array | None, labels: Any
+    ) -> tuple[Array, Array, Array, Array]:
+        return cuda_classes.cross_entropy(input, target, _like(weight, input), labels)
+
+    def cross_entropy_backward(
+        self,
+        g: Array,
+        input: Array,
+        target: Array,
+        weight: Array | None,
+        sums: Array,
+        top: Array,
+        log_sum: Array,
+        labels: Any,
+        targets: bool,
+    ) -> Array:
+        weight = _like(weight, input)
+        return cuda_classes.cross_entropy_backward(g, input, target, weight, sums, top, log_sum, labels, targets)
 
     # ---- shapes ----------------------------------------------------------------------------------------------
 

@@ -123,7 +123,7 @@ softmax_backward(const T* __restrict__ g, const T* __restrict__ out, T* __restri
 #elif defined(REDUCE)
 
 __device__ A square(A x) { return x * x; }
-__device__ A clamp(Index rest, Index part) { return rest < 0 ? 0 : rest < part ? rest : part; }
+__device__ A clamp(Index rest, Index most) { return rest < 0 ? 0 : rest < most ? rest : most; }
 
 // Sums a term over each of `splits` shares of every slice, divides by `divisor`, and takes a root where asked to.
 // `other` is a second operand like x (DISTANCE), one value for each slice (TIES), or the squares that belong to the means x
@@ -153,10 +153,10 @@ reduce(const T* __restrict__ x, const void* __restrict__ other, RESULT* __restri
         A sum = SUM(square(xs.get(start, i, k) - centre));
         if (lane == 0 && slice < slices) means[slice] = n ? centre : (A)CUDART_NAN_F;
 #elif defined(MERGE)  // Chan, Golub and LeVeque, 1979
-        const Index part = (whole + n - 1) / n;
+        const Index length = (whole + n - 1) / n;  // of each share but the last ones
         const Slice squares((const T*)other + base, size, inner, lane);
-        const A centre = SUM(xs.get(start, i, k) * clamp(whole - k * part, part)) / whole;
-        A sum = SUM(squares.get(start, i, k) + square(xs.get(start, i, k) - centre) * clamp(whole - k * part, part));
+        const A centre = SUM(xs.get(start, i, k) * clamp(whole - k * length, length)) / whole;
+        A sum = SUM(squares.get(start, i, k) + square(xs.get(start, i, k) - centre) * clamp(whole - k * length, length));
         if (lane == 0 && slice < slices) means[slice] = centre;
 #elif defined(LOGSUMEXP)
         A top = -(A)CUDART_INF_F;
@@ -168,6 +168,57 @@ reduce(const T* __restrict__ x, const void* __restrict__ other, RESULT* __restri
         sum /= divisor;
         if (ROOT) sum = p == 2 ? sqrt(sum) : pow(sum, (A)(1 / p));
         if (lane == 0 && slice < slices) out[slice] = (RESULT)sum;
+    }
+}
+
+#elif defined(CROSS_ENTROPY)
+
+// For each slice of logits the loss of its target class, the weight of that, the largest logit, and the logarithm of the sum
+// of exponentials of the distances to it. A target that is no class gives NaN. `weight` may be null. sums[1] is the sum of
+// the weights of all classes.
+extern "C" __global__ void __launch_bounds__(LANES * TEAMS)
+cross_entropy(const T* __restrict__ x, const TARGET* __restrict__ target, const T* __restrict__ weight,
+              A* __restrict__ losses, A* __restrict__ weights, A* __restrict__ tops, A* __restrict__ log_sums,
+              A* __restrict__ sums, Index slices, Index n, Index inner, Index ignored, double smoothing) {
+    FOR_EACH_SLICE {
+        const Index slice = first + team, size = slice < slices ? n : 0;
+        const Index base = slice / inner * n * inner + slice % inner;
+        const Slice xs(x + base, size, inner, lane);
+        A top = -(A)CUDART_INF_F;
+        CHUNKS ELEMENTS top = Max::apply(top, xs.get(start, i, k));
+        top = team_reduce<Max>(top, team, lane);
+        const A log_sum = log(SUM(exp(xs.get(start, i, k) - top)));
+        const A classes = SMOOTH ? SUM(weight ? (A)weight[k] : (A)1) : (A)n;
+        const A spread = SMOOTH ? SUM((log_sum - (xs.get(start, i, k) - top)) * (weight ? (A)weight[k] : (A)1)) : (A)0;
+        if (lane == 0 && slice < slices) {
+            const Index label = target[slice];
+            const bool counts = label != ignored, inside = 0 <= label && label < n;
+            const A own = !counts ? (A)0 : !inside ? (A)CUDART_NAN_F : weight ? (A)weight[label] : (A)1;
+            const A loss = counts && inside ? own * (log_sum - ((A)x[base + label * inner] - top)) : own;
+            losses[slice] = counts ? loss * (A)(1 - smoothing) + spread * (A)(smoothing / n) : (A)0;
+            weights[slice] = own;
+            if (slice == 0) sums[1] = classes;
+            tops[slice] = top;
+            log_sums[slice] = log_sum;
+        }
+    }
+}
+
+#elif defined(WEIGHTED)
+
+// The sums of n losses and of their weights, each over `shares` equal shares; with MEAN their ratio in the place of the first.
+extern "C" __global__ void __launch_bounds__(LANES * TEAMS)
+weighted(const T* __restrict__ losses, const T* __restrict__ weights, RESULT* __restrict__ loss, T* __restrict__ total,
+         Index n, Index shares) {
+    const Index slices = shares, inner = 1, share = (n + shares - 1) / shares;
+    FOR_EACH_SLICE {
+        const Index slice = first + team, begin = min(slice * share, n), size = slice < slices ? min(share, n - begin) : 0;
+        const Slice as(losses + begin, size, inner, lane), bs(weights + begin, size, inner, lane);
+        const A a = SUM(as.get(start, i, k)), b = SUM(bs.get(start, i, k));
+        if (lane == 0 && slice < slices) {
+            loss[slice] = (RESULT)(MEAN ? a / b : a);
+            total[slice] = b;
+        }
     }
 }
 

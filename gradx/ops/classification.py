@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from gradx.backends import backend_of
 from gradx.modes import is_grad_enabled
 from gradx.op import op, renamed
-from gradx.ops.compare import ne
 from gradx.ops.constant import ones_like
+from gradx.ops.elementwise import exp
 from gradx.ops.loss import check_reduction, reduced
 from gradx.ops.reduce import _sum
-from gradx.ops.select import where
 from gradx.ops.shape import reshape, unsqueeze
 from gradx.ops.softmax import log_softmax
 from gradx.samples import S, T, samples
@@ -20,6 +19,15 @@ if TYPE_CHECKING:
     from gradx.tensor import Tensor, TensorMask
 
 Shape = tuple[int, ...]
+
+
+class Labels(NamedTuple):
+    """How class indices make a loss: its reduction, the index that counts for nothing, the share spread over all classes."""
+
+    reduction: str
+    ignore_index: int
+    smoothing: float
+
 
 LABELS = T(3, low=0, high=4, integer=True)
 
@@ -88,6 +96,16 @@ def nll_loss(
         ValueError: the shapes do not fit, or `reduction` is none of "mean", "sum", "none".
     """
     check_reduction(reduction)
+    input, target, reduction = _checked(input, target, weight, ignore_index, reduction)
+    operation = _nll_loss if input.dim() == 2 else _nll_loss_2d
+    loss, _ = operation(input, target, weight, reduction, ignore_index)
+    return loss
+
+
+def _checked(
+    input: Tensor, target: Tensor, weight: Tensor | None, ignore_index: int, reduction: str
+) -> tuple[Tensor, Tensor, str]:
+    """`input` of shape (N, C, ...), its targets and how to reduce; torch's errors for what does not fit."""
     classes = input.shape[-1 if input.dim() == 1 else 1]
     _require_weight(weight, classes)
     if target.array.dtype.name not in ("int64", "uint8"):
@@ -97,8 +115,7 @@ def nll_loss(
         )
     if input.dim() == 1:
         input, target = unsqueeze(input, 0), unsqueeze(target, 0)
-        one = "sum" if reduction == "none" else reduction  # without dimensions
-        return nll_loss(input, target, weight, ignore_index, one)
+        reduction = "sum" if reduction == "none" else reduction  # without dimensions
     if input.dim() == 2 and target.dim() != 1:
         raise RuntimeError(
             f"0D or 1D target tensor expected, multi-target not supported. Its shape is {list(target.shape)}."
@@ -108,9 +125,7 @@ def nll_loss(
             f"Expected input batch_size ({input.shape[0]}) to match target batch_size ({target.shape[0]})."
         )
     _require_classes(target.array, classes, ignore_index)
-    operation = _nll_loss if input.dim() == 2 else _nll_loss_2d
-    loss, _ = operation(input, target, weight, reduction, ignore_index)
-    return loss
+    return input, target, reduction
 
 
 def _require_weight(weight: Tensor | None, classes: int) -> None:
@@ -133,6 +148,59 @@ def _require_classes(target: Any, classes: int, ignore_index: int) -> None:
         wrong = target[(target != ignore_index) & ((target < 0) | (target >= classes))]
         if wrong.size:
             raise IndexError(f"Target {wrong[0]} is out of bounds.")
+
+
+def _cross_entropy_rule(
+    grads: Any, input: Any, target: Any, weight: Any, labels: Labels, out1: Any, out2: Any, out3: Any
+) -> Any:
+    g, _, _, g_log_sum = grads
+    slope = None
+    if g is not None:
+        g = unsqueeze(g, 1) if labels.reduction == "none" else g
+        slope = cross_entropy_backward(g, input, target, weight, out1, out2, out3, labels, True)
+    if g_log_sum is None:  # it comes in second derivatives only
+        return slope
+    softmax = exp(input - out2 - out3)
+    return g_log_sum * softmax if slope is None else slope + g_log_sum * softmax
+
+
+@op(name="NllLossBackward0", input=_cross_entropy_rule)
+def _cross_entropy(
+    input: Tensor, target: TensorMask, weight: TensorMask | None, labels: Labels
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """The loss, and what its gradient needs: the sums of the weights that counted and of all classes'; over the classes, whose dimension is
+    kept, the largest logit, and the logarithm of the sum of exponentials of the others' distances to it."""
+
+
+_cross_entropy_2d = renamed("cross_entropy", "NllLoss2DBackward0")
+
+
+@op(
+    grad_output=lambda g, grad_output, input, target, weight, sums, top, log_sum, labels, targets: (
+        g * cross_entropy_backward(ones_like(grad_output), input, target, weight, sums, top, log_sum, labels, targets)
+    ),
+    input=lambda g, grad_output, input, target, weight, sums, top, log_sum, labels: (
+        g * cross_entropy_backward(grad_output, input, target, weight, sums, top, log_sum, labels, False)
+    ),
+    log_sum=lambda g, grad_output, input, target, weight, sums, top, log_sum, labels: (
+        -g * cross_entropy_backward(grad_output, input, target, weight, sums, top, log_sum, labels, False)
+    ),
+)
+def cross_entropy_backward(
+    grad_output: Tensor,
+    input: Tensor,
+    target: TensorMask,
+    weight: TensorMask | None,
+    sums: TensorMask,
+    top: TensorMask,
+    log_sum: TensorMask,
+    labels: Labels,
+    targets: bool,
+) -> Tensor:
+    """`grad_output` times (softmax - target distribution), weighted; without `targets` the part with the softmax alone.
+
+    For the labels' "none" `grad_output` has the shape of the losses with a dimension of length 1 for the classes.
+    """
 
 
 @samples(
@@ -169,23 +237,13 @@ def cross_entropy(
     """
     check_reduction(reduction)
     dim = 0 if input.dim() == 1 else 1
-    logs = log_softmax(input, dim)
     if input.shape == target.shape and target.array.dtype.kind == "f":
-        return _soft_cross_entropy(logs, target, weight, reduction, label_smoothing, dim)
-    hard = nll_loss(logs, target, weight, ignore_index, reduction)
-    if not label_smoothing:
-        return hard
-    classes = input.shape[dim]
-    shape = [classes if d == dim else 1 for d in range(input.dim())]
-    weighted = logs if weight is None else logs * reshape(weight, shape)
-    counts = ne(target, ignore_index)
-    smooth = where(counts, -_sum(weighted, (dim,), False), 0)
-    if reduction == "mean":
-        per_target = ones_like(smooth) if weight is None else weight[where(counts, target, 0)]
-        smooth = reduced(smooth, "sum") / reduced(where(counts, per_target, 0), "sum")
-    else:
-        smooth = reduced(smooth, reduction)
-    return (1 - label_smoothing) * hard + smooth * (label_smoothing / classes)
+        return _soft_cross_entropy(log_softmax(input, dim), target, weight, reduction, label_smoothing, dim)
+    if input.array.dtype.kind != "f":
+        return nll_loss(log_softmax(input, dim), target, weight, ignore_index, reduction)  # which raises
+    input, target, reduction = _checked(input, target, weight, ignore_index, reduction)
+    operation = _cross_entropy if input.dim() == 2 else _cross_entropy_2d
+    return operation(input, target, weight, Labels(reduction, ignore_index, label_smoothing))[0]
 
 
 def _soft_cross_entropy(

@@ -6,6 +6,7 @@ Kernels take raw arrays of one dtype (Python numbers where an operand may be one
 
 from __future__ import annotations
 
+from gradx.backends.kernels.classification import Classification
 from gradx.backends.kernels.common import Array, Dims
 from gradx.backends.kernels.complexes import Complexes
 from gradx.backends.kernels.elementwise import Elementwise
@@ -14,5 +15,5 @@ from gradx.backends.kernels.losses import Losses
 __all__ = ["Array", "Dims", "Elementwise", "Kernels"]
 
 
-class Kernels(Elementwise, Losses, Complexes):
+class Kernels(Elementwise, Losses, Classification, Complexes):
     """All kernels, over one array library."""
