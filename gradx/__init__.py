@@ -27,6 +27,7 @@ from gradx.creation import (
 )
 from gradx.device import device
 from gradx.dtypes import (
+    bfloat16,
     bool_,
     can_cast,
     complex64,
@@ -144,6 +145,7 @@ __all__ = [
     "argmin",
     "as_tensor",
     "autograd",
+    "bfloat16",
     "bitwise_and",
     "bitwise_not",
     "bitwise_or",

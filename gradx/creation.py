@@ -152,7 +152,7 @@ def _holds_numpy(data: Any) -> bool:
 
 
 def finish(result: Tensor, requires_grad: bool) -> Tensor:
-    if requires_grad and result.array.dtype.kind not in "fc":
+    if requires_grad and result.array.dtype.kind not in dtypes.INEXACT:
         raise RuntimeError(
             "Only Tensors of floating point and complex dtype can require gradients. This one would hold "
             f"{result.dtype}: ask for a floating-point dtype."

@@ -6,10 +6,16 @@ Source: torch's "Tensor Attributes" page (``torch.dtype``, "type promotion"). Nu
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import importlib
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Final, NamedTuple
 
 import numpy as np
+
+# Kinds of NumPy's dtypes, as in `array.dtype.kind in INEXACT`. "V" is bfloat16, which NumPy does not know by itself.
+REAL: Final = "fV"
+INEXACT: Final = "fVc"
+HALVES: Final = "eE"  # float16 and bfloat16, by dtype.char: what is accumulated in float32
 
 
 class dtype:
@@ -24,10 +30,17 @@ class dtype:
         self.name: Final = name
         self.title: Final = title  # what torch's messages call it, some of them
         self.type_name: Final = type_name  # and the others: by its C++ type
-        self.dtype: Final = np.dtype(name)  # the attribute by which NumPy recognises a dtype
-        self.itemsize: Final = self.dtype.itemsize
-        self.is_floating_point: Final = self.dtype.kind == "f"
-        self.is_complex: Final = self.dtype.kind == "c"
+        like = np.dtype("float16" if name == "bfloat16" else name)
+        if name != "bfloat16":  # NumPy's comes with its first use
+            self.dtype: np.dtype[Any] = like  # the attribute by which NumPy recognises a dtype
+        self.itemsize: Final = like.itemsize
+        self.is_floating_point: Final = like.kind == "f"
+        self.is_complex: Final = like.kind == "c"
+
+    def __getattr__(self, name: str) -> Any:
+        if name == "dtype":  # not there yet: bfloat16's
+            return _resolve()
+        raise AttributeError(f"'{type(self).__name__}' object has no attribute '{name}'")
 
     def __repr__(self) -> str:
         return f"gradx.{self.name}"
@@ -43,16 +56,56 @@ int16 = dtype("int16", "Short", "short int")
 int32 = dtype("int32", "Int", "int")
 int64 = dtype("int64", "Long", "long int")
 float16 = dtype("float16", "Half", "c10::Half")
+bfloat16 = dtype("bfloat16", "BFloat16", "c10::BFloat16")
 float32 = dtype("float32", "Float", "float")
 float64 = dtype("float64", "Double", "double")
 complex64 = dtype("complex64", "ComplexFloat", "c10::complex<float>")
 complex128 = dtype("complex128", "ComplexDouble", "c10::complex<double>")
 
-# In promotion order within each category; only uint8 with a signed integer leaves the ladder (see `_wider`).
-ALL: Final = (bool_, uint8, int8, int16, int32, int64, float16, float32, float64, complex64, complex128)
-_OF_NUMPY: Final[dict[np.dtype[Any], dtype]] = {d.dtype: d for d in ALL}
-_CATEGORY: Final = {"b": 0, "u": 1, "i": 1, "f": 2, "c": 3}
-_COMPLEX_OF: Final = {float16: complex64, float32: complex64, float64: complex128}
+# In promotion order within each category; uint8 with a signed integer, and the two halves, leave the ladder (see `_wider`).
+ALL: Final = (bool_, uint8, int8, int16, int32, int64, float16, bfloat16, float32, float64, complex64, complex128)
+CATEGORY: Final = {"b": 0, "u": 1, "i": 1, "f": 2, "V": 2, "c": 3}
+_COMPLEX_OF: Final = {float16: complex64, bfloat16: complex64, float32: complex64, float64: complex128}
+
+
+class _OfNumpy(dict[np.dtype[Any], dtype]):
+    """The dtype for each of NumPy's; bfloat16 is found when its first array turns up."""
+
+    def __missing__(self, d: np.dtype[Any]) -> dtype:
+        if d.name == "bfloat16" and d == bfloat16.dtype:
+            return bfloat16
+        raise KeyError(d)
+
+
+_BY_NAME: Final = {d.name: d for d in ALL}
+_OF_NUMPY: Final = _OfNumpy({d.dtype: d for d in ALL if d is not bfloat16})
+WHEN_BFLOAT16: Final[list[Callable[[], None]]] = []  # called once, at the first use of bfloat16
+
+
+def uses_bfloat16() -> bool:
+    """Whether bfloat16 has been used in this process: until then, nothing needs to look out for it."""
+    return bfloat16 in _OF_NUMPY.values()
+
+
+def _ml_dtypes() -> Any:
+    """The package that gives NumPy bfloat16. It is optional, and imported at the first use only."""
+    try:
+        return importlib.import_module("ml_dtypes")
+    except ImportError:
+        raise ImportError(
+            "gradx.bfloat16 needs the package ml_dtypes, which gives NumPy this dtype. Install it with `pip install "
+            "ml_dtypes`, or with gradx: `pip install 'gradx[bfloat16]'`."
+        ) from None
+
+
+def _resolve() -> np.dtype[Any]:
+    """NumPy's bfloat16, from now on known."""
+    found: np.dtype[Any] = np.dtype(_ml_dtypes().bfloat16)
+    bfloat16.dtype, _OF_NUMPY[found] = found, bfloat16
+    for notify in WHEN_BFLOAT16:
+        notify()
+    return found
+
 
 _default = float32
 
@@ -76,7 +129,13 @@ def set_default_dtype(d: dtype) -> None:
 
 
 def default_complex() -> dtype:
-    """The complex dtype whose parts have the default dtype."""
+    """The complex dtype whose parts have the default dtype.
+
+    Raises:
+        RuntimeError: there is none, as the default dtype is bfloat16.
+    """
+    if _default is bfloat16:
+        raise RuntimeError("invalid default scalar type for complex. Name a dtype, such as gradx.complex64.")
     return _COMPLEX_OF[_default]
 
 
@@ -90,6 +149,8 @@ def as_dtype(spec: Any) -> dtype:
         return spec
     if spec is float:
         return float64
+    if isinstance(spec, str) and spec in _BY_NAME:
+        return _BY_NAME[spec]
     try:
         return _OF_NUMPY[np.dtype(spec)]
     except (KeyError, TypeError):
@@ -116,16 +177,18 @@ def scalar_dtype(value: complex) -> dtype:
         return bool_
     if isinstance(value, int):
         return int64
-    return _default if isinstance(value, float) else default_complex()
+    return _default if isinstance(value, float) else _COMPLEX_OF[_default]
 
 
 def _wider(a: np.dtype[Any], b: np.dtype[Any]) -> np.dtype[Any]:
     """Torch's promotion of two dtypes of equal standing."""
-    if _CATEGORY[a.kind] != _CATEGORY[b.kind]:
-        low, high = (a, b) if _CATEGORY[a.kind] < _CATEGORY[b.kind] else (b, a)
+    if CATEGORY[a.kind] != CATEGORY[b.kind]:
+        low, high = (a, b) if CATEGORY[a.kind] < CATEGORY[b.kind] else (b, a)
         if high.kind == "c" and low.kind == "f":
             return np.promote_types(low, high) if low.itemsize == 8 else high
         return high
+    if a != b and "V" in (a.kind, b.kind):  # NumPy knows nothing wider than bfloat16
+        return max(a, b, float32.dtype, key=lambda d: d.itemsize)
     return np.promote_types(a, b)
 
 
@@ -162,8 +225,8 @@ def result_dtype(operands: Sequence[Operand]) -> np.dtype[Any]:
                 common = operand.dtype if common is None else _wider(common, operand.dtype)
         if common is None:
             continue
-        if result is None or _CATEGORY[common.kind] > _CATEGORY[result.kind]:
-            if result is not None and result.kind == "f":  # a complex number of lower standing: precision stays
+        if result is None or CATEGORY[common.kind] > CATEGORY[result.kind]:
+            if result is not None and result.kind in REAL:  # a complex number of lower standing: precision stays
                 common = _COMPLEX_OF[_OF_NUMPY[result]].dtype
             result = common
     assert result is not None
@@ -185,12 +248,12 @@ def can_cast(from_: dtype, to: dtype) -> bool:
     >>> can_cast(float64, float32), can_cast(float32, int64)
     (True, False)
     """
-    return _CATEGORY[from_.dtype.kind] <= _CATEGORY[to.dtype.kind]
+    return CATEGORY[from_.dtype.kind] <= CATEGORY[to.dtype.kind]
 
 
 def require_castable(given: np.dtype[Any], own: np.dtype[Any]) -> None:
     """Raise RuntimeError, in torch's words, if a result of one dtype must not be written to a tensor of another."""
-    if _CATEGORY[given.kind] > _CATEGORY[own.kind]:
+    if CATEGORY[given.kind] > CATEGORY[own.kind]:
         new, kept = of_numpy(given).title, of_numpy(own).title
         raise RuntimeError(f"result type {new} can't be cast to the desired output type {kept}")
 
@@ -203,14 +266,15 @@ class finfo:
     """
 
     def __init__(self, d: dtype | None = None) -> None:
-        info = np.finfo(np.dtype((d or _default).dtype))
-        self.dtype = (d or _default).name
+        d = d or _default
+        info: Any = _ml_dtypes().finfo(d.dtype) if d is bfloat16 else np.finfo(d.dtype)
+        self.dtype = d.name
         self.bits = int(info.bits)
         self.eps = float(info.eps)
         self.max = float(info.max)
         self.min = float(info.min)
         self.tiny = self.smallest_normal = float(info.smallest_normal)
-        self.resolution = float(info.resolution)
+        self.resolution = 10.0**-info.precision
 
 
 class iinfo:

@@ -34,6 +34,7 @@ import numpy as np
 from gradx import dtypes, tape, variables
 from gradx.backends import BY_TYPE, backend_of
 from gradx.backends.expression import parameters_of
+from gradx.dtypes import CATEGORY, INEXACT
 from gradx.modes import mode
 from gradx.node import OpNode, Plan, Rule, make_plan
 from gradx.out import into
@@ -47,7 +48,6 @@ OPS: dict[str, Op] = {}  # every declared operation
 
 # Categories of numbers, for a quick look whether anything must be promoted.
 _RANK = {type(None): -1, bool: 0, int: 1, float: 2, complex: 3}
-_KIND = {"b": 0, "u": 1, "i": 1, "f": 2, "c": 3}
 _LEAST = {None: 0, "common": 0, "float": 2}
 
 
@@ -69,6 +69,13 @@ class _Kernels(dict[type, Callable[..., Any]]):
         if self.expression is None:
             return self.setdefault(array_type, backend.kernel(self.name))
         return self.setdefault(array_type, backend.fuse(self.expression, self.name, self.static))
+
+
+@dtypes.WHEN_BFLOAT16.append
+def _look_again() -> None:
+    """Ask the backends for their kernels anew: from now on, they round to bfloat16."""
+    for operation in OPS.values():
+        operation.kernels.clear()
 
 
 class Op:
@@ -164,7 +171,7 @@ class Op:
             return self.kernels[type(first)](*arrays)
         if raw or not same:
             args = self._lift(args, slots)
-        if self.promote and not (same and rank <= _KIND[first.dtype.kind] >= _LEAST[self.promote]):
+        if self.promote and not (same and rank <= CATEGORY[first.dtype.kind] >= _LEAST[self.promote]):
             promoted = self._promote(args, slots)
             if promoted is not args:
                 return self(*promoted)
@@ -177,7 +184,7 @@ class Op:
             plan = self.plans.get((type(first), wanted)) or self._plan(type(first), wanted)
             node = self.node_types[rank < 0](plan, args, arrays, wanted, results)
             for i, result in enumerate(results):
-                if result.array.dtype.kind in "fc":
+                if result.array.dtype.kind in INEXACT:
                     tape.attach(result, node, i)
         if self.view:
             for i, result in enumerate(results):
@@ -246,7 +253,7 @@ class Op:
         if self.no_bools and any(operand.dtype.kind == "b" for operand in operands):
             raise RuntimeError(self.no_bools)
         common = dtypes.result_dtype(operands)
-        if self.promote == "float" and common.kind not in "fc":
+        if self.promote == "float" and common.kind not in INEXACT:
             common = dtypes.get_default_dtype().dtype
         changed = {
             i: OPS["cast"](args[i], common)

@@ -196,6 +196,8 @@ def format_array(array: np.ndarray[Any, Any], indent: int = len("tensor(")) -> s
     if array.size == 0:
         return "[]"
     options = _options
+    if array.dtype.kind == "V":  # bfloat16
+        array = array.astype(np.float32)
     shown = _edges(array, options.edgeitems) if array.size > options.threshold else array
     style = (_complex_style if array.dtype.kind == "c" else _style)(shown, options)
     elided = tuple(kept < length for kept, length in zip(shown.shape, array.shape, strict=True))

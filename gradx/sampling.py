@@ -22,10 +22,9 @@ def rand(*sizes: Any, size: Any = None, dtype: Any = None, device: Any = None, r
         parts = random.generator().random((*shape, 2))
         return from_host(parts[..., 0] + 1j * parts[..., 1], dtype, device, requires_grad)
     values = random.generator().random(shape, np.float32)
-    if dtype is not None and dtypes.as_dtype(dtype).itemsize == 2:
-        values = np.floor(values * 2048).astype(np.float32) / np.float32(
-            2048
-        )  # float16 would round the largest up to 1
+    if dtype is not None and dtypes.as_dtype(dtype).itemsize == 2:  # halves would round the largest up to 1
+        steps = np.float32(2 / dtypes.finfo(dtypes.as_dtype(dtype)).eps)
+        values = np.floor(values * steps) / steps
     return from_host(values, dtype, device, requires_grad)
 
 
@@ -44,7 +43,7 @@ def _complex(dtype: Any) -> bool:
 
 
 def _require_inexact(name: str, dtype: Any) -> None:
-    if dtype is not None and dtypes.as_dtype(dtype).dtype.kind not in "fc":
+    if dtype is not None and dtypes.as_dtype(dtype).dtype.kind not in dtypes.INEXACT:
         raise NotImplementedError(
             f"\"{name}\" not implemented for '{dtypes.as_dtype(dtype).name}'. Ask for a floating-point dtype."
         )

@@ -41,7 +41,7 @@ def oracle(entry: Entry) -> Callable[..., Any]:
 
 def leaves(sample: S, arrays: list[np.ndarray], make: Callable[..., Any]) -> tuple[list[Any], list[Any]]:
     """All tensor inputs, and those of them to differentiate."""
-    tensors = [make(a, t.grad and a.dtype.kind == "f") for a, t in zip(arrays, sample.tensors(), strict=True)]
+    tensors = [make(a, t.grad and a.dtype.kind in "fV") for a, t in zip(arrays, sample.tensors(), strict=True)]
     return tensors, [x for x in tensors if x.requires_grad]
 
 
@@ -50,7 +50,12 @@ def gradx_leaf(device: str) -> Callable[..., gradx.Tensor]:
 
 
 def torch_leaf(a: np.ndarray, grad: bool) -> torch.Tensor:
-    return torch.tensor(a, requires_grad=grad)
+    return torch_tensor(a).requires_grad_(grad)
+
+
+def torch_tensor(a: np.ndarray) -> torch.Tensor:
+    """Torch's tensor of an array, also of bfloat16, which torch does not take from NumPy."""
+    return torch.tensor(a.astype(np.float32)).bfloat16() if a.dtype.kind == "V" else torch.tensor(a)
 
 
 def outputs(result: Any) -> list[Any]:
@@ -58,7 +63,8 @@ def outputs(result: Any) -> list[Any]:
 
 
 def host(t: Any) -> np.ndarray:
-    """The elements of a gradx or torch tensor as a NumPy array."""
+    """The elements of a gradx or torch tensor as a NumPy array: float32 for bfloat16, which torch does not give NumPy."""
+    t = t.float() if str(t.dtype).endswith("bfloat16") else t
     return t.detach().cpu().numpy(force=True)  # torch's lazy zeros refuse otherwise
 
 

@@ -8,10 +8,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import gradx
-from gradx.backends import backend_for
 from gradx.op import OPS
 
 ROOT = Path(gradx.__file__).parent
@@ -118,7 +118,7 @@ def test_importing_gradx_takes_at_most_40_ms_more_than_numpy(tmp_path):
 
 @pytest.mark.parametrize("name", OPS)
 def test_operations_have_a_kernel(name):
-    assert callable(backend_for(gradx.device("cpu")).kernel(name))
+    assert callable(OPS[name].kernels[np.ndarray])
 
 
 def test_operations_have_docstrings():

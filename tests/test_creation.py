@@ -63,7 +63,9 @@ def test_data(kind, function):
 
 
 @pytest.mark.parametrize("kind", ["floats", "ints", "bools", "nothing", "float64 scalars", "int8 array", "a float"])
-@pytest.mark.parametrize("dtype", ["bool", "uint8", "int32", "int64", "float16", "float32", "float64", "complex64"])
+@pytest.mark.parametrize(
+    "dtype", ["bool", "uint8", "int32", "int64", "float16", "bfloat16", "float32", "float64", "complex64"]
+)
 def test_data_with_a_dtype(kind, dtype):
     same(lambda m: m.tensor(DATA[kind], dtype=getattr(m, dtype)))
     same(lambda m: m.as_tensor(DATA[kind], dtype=getattr(m, dtype)))
@@ -189,9 +191,13 @@ def test_arange_keywords():
     "arguments",
     [(0, 1, 5), (1, 0, 3), (-2.5, 2.5, 11), (0, 1, 1), (3, 4, 0), (0, 0, 3), (0, 1, -1), (0, 10, 7), (1, 2, 2)],
 )
-@pytest.mark.parametrize("dtype", ["float32", "float64", "float16"])
+@pytest.mark.parametrize("dtype", ["float32", "float64", "float16", "bfloat16"])
 def test_linspace(arguments, dtype):
-    same(lambda m: m.linspace(*arguments, dtype=getattr(m, dtype)), rtol={"float16": 2e-3}.get(dtype, 2e-7), atol=1e-7)
+    same(
+        lambda m: m.linspace(*arguments, dtype=getattr(m, dtype)),
+        rtol={"float16": 2e-3, "bfloat16": 8e-3}.get(dtype, 2e-7),
+        atol=1e-7,
+    )
 
 
 def test_linspace_default_dtype_ends_and_integers():
@@ -209,7 +215,7 @@ def test_constants(function, size):
 
 
 def test_constants_with_dtypes():
-    for dtype in ("bool", "int8", "float16", "float64", "complex64"):
+    for dtype in ("bool", "int8", "float16", "bfloat16", "float64", "complex64"):
         same(lambda m: m.zeros(2, dtype=getattr(m, dtype)))
         same(lambda m: m.ones((2, 2), dtype=getattr(m, dtype)))
         same(lambda m: m.full((2,), 1, dtype=getattr(m, dtype)))
@@ -274,7 +280,8 @@ def test_random_numbers_are_distributed_as_they_should_be():
     whole = gradx.randint(2, 5, (1000,))
     assert set(whole.tolist()) == {2, 3, 4}
     assert sorted(gradx.randperm(50).tolist()) == list(range(50))
-    assert gradx.rand(1000, dtype=gradx.float16).max().item() < 1
+    for dtype in (gradx.float16, gradx.bfloat16):
+        assert 0.9 < gradx.rand(1000, dtype=dtype).max().item() < 1
 
 
 def test_random_dtypes_and_sizes():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 
+import ml_dtypes
 import numpy as np
 import pytest
 import torch
@@ -19,6 +20,7 @@ from calls import (
     oracle,
     outputs,
     torch_leaf,
+    torch_tensor,
     weighted,
 )
 
@@ -26,11 +28,14 @@ import gradx
 from gradx.samples import TABLE
 
 TOLERANCE = {  # relative and absolute: a few units in the last place of sums of a dozen terms
+    # One unit: 2**-7, of 8 binary digits. Absolute too: functions of several operations add terms of magnitude 1, each of
+    # which is rounded, where torch rounds once.
+    ml_dtypes.bfloat16: (8e-3, 8e-3),
     np.float16: (4e-3, 4e-3),
     np.float32: (1e-5, 2e-6),
     np.float64: (1e-12, 1e-13),
 }
-DTYPES = [np.float16, np.float32, np.float64]
+DTYPES = [ml_dtypes.bfloat16, np.float16, np.float32, np.float64]
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -38,7 +43,7 @@ DTYPES = [np.float16, np.float32, np.float64]
 def test_value(name, i, dtype, device):
     entry, sample = TABLE[name], TABLE[name].samples[i]
     arrays = arrays_for(name, i, dtype)
-    expected = oracle(entry)(*arguments(sample, [torch.tensor(a) for a in arrays]), **sample.kwargs)
+    expected = oracle(entry)(*arguments(sample, [torch_tensor(a) for a in arrays]), **sample.kwargs)
     result = entry.function(*arguments(sample, [gradx.tensor(a, device=device) for a in arrays]), **sample.kwargs)
     for ours, theirs in zip(outputs(result), outputs(expected), strict=True):
         assert ours.device.type == device
@@ -48,7 +53,7 @@ def test_value(name, i, dtype, device):
         np.testing.assert_allclose(host(ours), host(theirs), rtol, atol)
 
 
-@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("dtype", [ml_dtypes.bfloat16, np.float32, np.float64])
 @pytest.mark.parametrize(("name", "i"), DIFFERENTIABLE)
 def test_gradients(name, i, dtype, device):
     entry, sample = TABLE[name], TABLE[name].samples[i]

@@ -11,7 +11,7 @@ from twin import same
 
 import gradx
 
-NAMES = ["bool", "uint8", "int8", "int16", "int32", "int64", "float16", "float32", "float64", "complex64", "complex128"]
+NAMES = "bool uint8 int8 int16 int32 int64 float16 bfloat16 float32 float64 complex64 complex128".split()
 SCALARS = [True, 3, 2.5, 1 + 2j]
 OPERATIONS = {
     "add": operator.add,
@@ -38,7 +38,7 @@ TENSOR_OPERATIONS = {
 }
 
 
-@pytest.fixture(params=["float32", "float64"])
+@pytest.fixture(params=["bfloat16", "float32", "float64"])
 def default(request):
     """Each default dtype in turn, in both libraries."""
     torch.set_default_dtype(getattr(torch, request.param))
@@ -59,6 +59,8 @@ def comparable(operation, left, right):
 
 def tolerance(*names):
     """Torch's and NumPy's powers and quotients round differently in the last place."""
+    if "bfloat16" in names:
+        return {"rtol": 8e-3, "atol": 1e-6}
     half = "float16" in names or "complex64" in names
     return {"rtol": 2e-3 if half else 1e-6, "atol": 1e-6}
 
@@ -105,7 +107,7 @@ def test_functions_of_tensors(operation, left):
             )
 
 
-@pytest.mark.parametrize("name", NAMES[:9])
+@pytest.mark.parametrize("name", NAMES[:10])
 def test_where_and_clamp_with_numbers(name, default):
     for number in SCALARS[:3]:
         same(lambda m: m.where(m.tensor([True, False]), made(m, name, True), number))
@@ -180,7 +182,7 @@ def test_reductions(function, name, default):
     if "complex" in name and function in ("var", "std", "norm", "logsumexp", "softmax"):
         pytest.skip("complex numbers are beyond gradx's reductions for now")
     arguments = (0,) if function in ("cumsum", "logsumexp", "softmax") else ()
-    same(lambda m: getattr(m, function)(made(m, name, True), *arguments), **tolerance(name), message=False)
+    same(lambda m: getattr(m, function)(made(m, name, True), *arguments), **tolerance(name, default), message=False)
 
 
 def test_default_dtype(default):

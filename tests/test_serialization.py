@@ -56,7 +56,7 @@ def pickled(m):
 
 
 def pickled_in_every_dtype(m):
-    names = ["bool", "uint8", "int8", "int16", "int32", "int64", "float16", "float32", "float64", "complex64"]
+    names = "bool uint8 int8 int16 int32 int64 float16 bfloat16 float32 float64 complex64".split()
     return [pickle.loads(pickle.dumps(m.tensor([[0, 1]], dtype=getattr(m, name)))) for name in names]
 
 

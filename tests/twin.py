@@ -34,7 +34,8 @@ def outcome(module: Any, program: Callable[[Any], Any]) -> Any:
 def plain(result: Any) -> Any:
     """Tensors as (dtype, array), containers as tuples, all else as (type, value)."""
     if isinstance(result, (torch.Tensor, gradx.Tensor)):
-        return name(result.dtype), result.detach().numpy(force=True)
+        elements = result.float() if name(result.dtype) == "bfloat16" else result  # torch gives NumPy no bfloat16
+        return name(result.dtype), elements.detach().numpy(force=True)
     if isinstance(result, (torch.Size, gradx.Size)):
         return "Size", tuple(result)
     if isinstance(result, (tuple, list)):

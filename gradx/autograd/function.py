@@ -14,6 +14,7 @@ import numpy as np
 
 from gradx import inplace, modes, tape
 from gradx.backends import backend_of
+from gradx.dtypes import INEXACT
 from gradx.ops.transfer import alias
 from gradx.saved import SavingNode, with_history
 from gradx.tape import Edge, Metadata, Node
@@ -198,7 +199,7 @@ class FunctionNode(FunctionCtx, SavingNode):
             with modes.no_grad():
                 out = alias(out)  # an input returned as it is: the output is another tensor over its memory
             out._view = None
-        if array.dtype.kind in "fc" and not any(out is t for t in self._non_differentiable):
+        if array.dtype.kind in INEXACT and not any(out is t for t in self._non_differentiable):
             tape.attach(out, self, number)
         return out
 

@@ -21,7 +21,7 @@ import numpy as np  # compares finished Jacobians, on the host
 
 from gradx.creation import as_tensor, eye, zeros, zeros_like
 from gradx.differentiate import grad
-from gradx.dtypes import complex128, float64
+from gradx.dtypes import INEXACT, complex128, float64
 from gradx.ops.join import stack
 from gradx.sampling import rand
 from gradx.tensor import Tensor
@@ -245,7 +245,9 @@ class _Check(NamedTuple):
 
         Outputs are those that require grad; if none does, all that might.
         """
-        outputs = self.outputs or tuple(t for t in self.results if isinstance(t, Tensor) and t.array.dtype.kind in "fc")
+        outputs = self.outputs or tuple(
+            t for t in self.results if isinstance(t, Tensor) and t.array.dtype.kind in INEXACT
+        )
         places = [i for i, result in enumerate(self.results) if any(result is out for out in outputs)]
         changes = [self._differences(x.data, u, places) for u in directions]
         if x.is_complex():

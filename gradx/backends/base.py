@@ -12,6 +12,7 @@ import numpy as np
 
 from gradx.backends.kernels import Array, Dims, Kernels
 from gradx.device import device
+from gradx.dtypes import INEXACT, bfloat16, uses_bfloat16
 
 # Kernels that every array library has, where its name for them differs from torch's.
 ALIASES = {
@@ -45,9 +46,44 @@ REFUSED = {
     **dict.fromkeys(("max_all", "min_all"), "c"),
     **dict.fromkeys(("argmax", "argmin", "floor", "ceil", "trunc", "round"), "cb"),
     **dict.fromkeys(("floor_divide", "div_floor", "div_trunc", "remainder"), "cb"),
-    **dict.fromkeys(("bitwise_and", "bitwise_or", "bitwise_xor", "bitwise_not"), "fc"),
+    **dict.fromkeys(("bitwise_and", "bitwise_or", "bitwise_xor", "bitwise_not"), INEXACT),
     **dict.fromkeys(("abs", "relu", "square"), "b"),
 }
+
+
+# Kernels that keep or convert the dtype themselves, as those do that move elements and compute nothing.
+EXACT = frozenset(
+    """alias cast cast_discrete cat clone conj contiguous copy cross_entropy cross_entropy_backward expand fill flip gather imag index index_put move new_zeros
+    nll_loss nll_loss_backward ones_like permute real reshape slice slice_backward split stack std unbind var view view_as_complex
+    view_as_real zeros_like""".split()
+)
+
+
+def _rounding(kernel: Callable[..., Array], widens: bool) -> Callable[..., Array]:
+    """`kernel`, whose results are bfloat16 where the operands are: array libraries give float32 for a product of
+    matrices, or where a Python number is among them. With `widens` it is computed in float32, and rounded once."""
+    half = bfloat16.dtype
+
+    @functools.wraps(kernel)
+    def rounded(*args: Any) -> Array:
+        halves = False
+        for arg in args:
+            kind = arg.dtype.kind if hasattr(arg, "dtype") else ""
+            if kind == "f" or kind == "c":
+                return kernel(*args)
+            halves |= kind == "V"
+        if not halves:
+            return kernel(*args)
+        out = kernel(*map(widened, args) if widens else args)
+        return tuple(map(narrowed, out)) if type(out) is tuple else narrowed(out)
+
+    def widened(arg: Any) -> Any:
+        return arg.astype(np.float32) if hasattr(arg, "dtype") and arg.dtype.kind == "V" else arg
+
+    def narrowed(out: Array) -> Array:
+        return out.astype(half) if out.dtype.kind == "f" else out
+
+    return rounded
 
 
 def _refusing(name: str, kernel: Callable[..., Array], kinds: str) -> Callable[..., Array]:
@@ -70,6 +106,7 @@ class Backend(Kernels):
 
     device_type: str
     array_types: tuple[type, ...]
+    widens = False  # whether elements of bfloat16 are computed as float32
     synchronous = (
         False  # whether a kernel has finished when it returns, so that elements may be looked at without waiting
     )
@@ -77,6 +114,8 @@ class Backend(Kernels):
     def kernel(self, name: str) -> Callable[..., Array]:
         """The kernel called `name`: this backend's own, else the array library's function of that name."""
         kernel = getattr(self, name, None) or getattr(self.xp, ALIASES.get(name, name))
+        if name not in EXACT:
+            kernel = self._rounded(kernel)
         return _refusing(name, kernel, REFUSED[name]) if name in REFUSED else kernel
 
     def fuse(self, function: Callable[..., Array], name: str, static: frozenset[int]) -> Callable[..., Array]:
@@ -85,7 +124,11 @@ class Backend(Kernels):
         Args:
             static: the places of the arguments on whose values the function may branch, where they are numbers.
         """
-        return function
+        return self._rounded(function)
+
+    def _rounded(self, kernel: Callable[..., Array]) -> Callable[..., Array]:
+        """`kernel` itself, as long as there is no bfloat16 to round to."""
+        return _rounding(kernel, self.widens) if uses_bfloat16() else kernel
 
     # ---- devices and memory -------------------------------------------------------------------------------------
 

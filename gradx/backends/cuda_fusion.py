@@ -140,7 +140,8 @@ def source(expression: Expression) -> tuple[str, str, str]:
 class Fused:
     """An elementwise function as one kernel, compiled for each combination of dtypes at its first use.
 
-    Of complex numbers, and of expressions of one operation, which are one kernel as they are, the function itself is run.
+    Of complex numbers, and of expressions of one operation, which are one kernel as they are but of bfloat16, the function
+    itself is run.
 
     Args:
         name: of the kernel.
@@ -177,7 +178,8 @@ class Fused:
         if complex in map(type, key) or not all(dtype.name in _TYPE for dtype in dtypes):
             return self.function
         expression = trace(self.symbolic, key)
-        if expression.operations <= 1:
+        half = any(dtype.kind == "V" for dtype in dtypes)  # CuPy's own `where` of bfloat16 gives float32
+        if expression.operations <= (0 if half else 1):
             return self.function
         parameters, result, body = source(expression)
         kernel = cupy.ElementwiseKernel(parameters, result, body, f"gradx_{self.name}", preamble=_PREAMBLE)

@@ -1,8 +1,8 @@
-"""Fused CUDA kernels for float16, float32 and float64: softmax, mse_loss, reductions and others.
+"""Fused CUDA kernels for float16, bfloat16, float32 and float64: softmax, mse_loss, reductions and others.
 
 Imported by the CuPy backend only, since it imports CuPy. Functions take and return arrays of the current
-device, launch on the current stream, and neither synchronise nor copy between host and device. float16 is
-computed in float32 and rounded once. Index arithmetic is in 64 bits. An input that is not contiguous is
+device, launch on the current stream, and neither synchronise nor copy between host and device. The halves,
+float16 and bfloat16, are computed in float32 and rounded once. Index arithmetic is in 64 bits. An input that is not contiguous is
 copied first, on the device: one more launch. The CUDA source is in ``slices.cu``.
 """
 
@@ -15,11 +15,13 @@ from typing import Any, Final, NamedTuple
 
 import cupy
 
+from gradx.dtypes import INEXACT
+
 Dims = tuple[int, ...]
 
 # By dtype.char: the CUDA type of elements, and the dtype in which they are computed.
-TYPE: Final = {"e": "__half", "f": "float", "d": "double"}
-ACCUMULATOR: Final = {"e": "f", "f": "f", "d": "d"}
+TYPE: Final = {"e": "__half", "E": "__nv_bfloat16", "f": "float", "d": "double"}
+ACCUMULATOR: Final = {"e": "f", "E": "f", "f": "f", "d": "d"}
 DTYPES: Final = frozenset(TYPE)
 _MAX_BLOCKS: Final = 2**31 - 1  # of a grid's first dimension
 SHARE: Final = 16384  # elements of a slice for one team, where a long slice is split among several
@@ -60,6 +62,8 @@ def _kernel(name: str, char: str, operands: int, columns: bool, team: _Team, def
     }
     options = [f"-D{macro}={value}" for macro, value in macros.items()]
     options += [f"-D{define}" for define in (name.upper(), *defines)]
+    if any(TYPE["E"] in option for option in options):
+        options.append("-DBFLOAT16")  # its header is large, and left out otherwise
     return cupy.RawKernel(_source(), name, options=("-std=c++17", *options))
 
 
@@ -294,7 +298,7 @@ def gather(x: cupy.ndarray, dim: int, index: cupy.ndarray) -> cupy.ndarray:
 
     Checking the indices would have to wait for the device: one that is out of range gives NaN, or 0 for integers.
     """
-    missing = float("nan") if x.dtype.kind in "fc" else 0.0
+    missing = float("nan") if x.dtype.kind in INEXACT else 0.0
     if x.ndim == 0:
         return gather(x.reshape(1), 0, index.reshape(1)).reshape(())
     out = cupy.empty(index.shape, x.dtype)

@@ -56,7 +56,7 @@ class CupyBackend(Backend):
         return self._guarded(name, function)
 
     def fuse(self, function: Callable[..., Array], name: str, static: frozenset[int]) -> Callable[..., Array]:
-        return self._guarded(name, cuda_fusion.Fused(function, name, static))
+        return self._guarded(name, cuda_fusion.Fused(super().fuse(function, name, static), name, static, function))
 
     def _guarded(self, name: str, function: Callable[..., Array]) -> Callable[..., Array]:
         """The kernel `name`; where there are several devices, it runs on that of its arrays.
@@ -268,6 +268,13 @@ class CupyBackend(Backend):
     ) -> Array:
         weight = _like(weight, input)
         return cuda_classes.cross_entropy_backward(g, input, target, weight, sums, top, log_sum, labels, targets)
+
+    # ---- products of matrices --------------------------------------------------------------------------------
+
+    def mm(self, x: Array, y: Array) -> Array:
+        if x.dtype.kind == "V" and max(x.ndim, y.ndim) > 2:  # of which CuPy knows no stacks
+            x, y = self._wide(x), self._wide(y)
+        return super().mm(x, y)
 
     # ---- shapes ----------------------------------------------------------------------------------------------
 

@@ -9,9 +9,12 @@
 // Compiled for one kernel (its name in capitals is defined), one dtype and one shape of team at a time.
 
 #include <cuda_fp16.h>
+#ifdef BFLOAT16
+#include <cuda_bf16.h>
+#endif
 #include <math_constants.h>
 
-typedef ELEMENT T;      // __half, float or double
+typedef ELEMENT T;      // __half, __nv_bfloat16, float or double
 typedef ACCUMULATOR A;  // float or double
 typedef long long Index;
 constexpr int WARP = 32;

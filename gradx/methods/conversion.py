@@ -121,6 +121,10 @@ class ConversionMethods(HistoryMethods):
         """This tensor as float16."""
         return self.to(dtypes.float16)
 
+    def bfloat16(self) -> Self:
+        """This tensor as bfloat16."""
+        return self.to(dtypes.bfloat16)
+
     def int(self) -> Self:
         """This tensor as int32, fractions dropped."""
         return self.to(dtypes.int32)

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from gradx import differentiate, modes, variables
+from gradx.dtypes import INEXACT
 from gradx.hooks import Hooks, RemovableHandle, register
 from gradx.methods.description import DescriptionMethods
 from gradx.tape import Node
@@ -29,7 +30,7 @@ class HistoryMethods(DescriptionMethods):
 
     @requires_grad.setter
     def requires_grad(self, value: bool) -> None:
-        if value and self.array.dtype.kind not in "fc":
+        if value and self.array.dtype.kind not in INEXACT:
             raise RuntimeError(
                 f"only Tensors of floating point and complex dtype can require gradients. This one holds {self.dtype}: convert "
                 "it with .to(gradx.float32) first."

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from gradx.backends import backend_of
+from gradx.dtypes import REAL
 from gradx.modes import is_grad_enabled
 from gradx.op import op, renamed
 from gradx.ops.constant import ones_like
@@ -237,9 +238,9 @@ def cross_entropy(
     """
     check_reduction(reduction)
     dim = 0 if input.dim() == 1 else 1
-    if input.shape == target.shape and target.array.dtype.kind == "f":
+    if input.shape == target.shape and target.array.dtype.kind in REAL:
         return _soft_cross_entropy(log_softmax(input, dim), target, weight, reduction, label_smoothing, dim)
-    if input.array.dtype.kind != "f":
+    if input.array.dtype.kind not in REAL:
         return nll_loss(log_softmax(input, dim), target, weight, ignore_index, reduction)  # which raises
     input, target, reduction = _checked(input, target, weight, ignore_index, reduction)
     operation = _cross_entropy if input.dim() == 2 else _cross_entropy_2d

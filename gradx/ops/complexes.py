@@ -90,7 +90,7 @@ def complex(real: Tensor, imag: Tensor) -> Tensor:
     tensor([1.+2.j])
     """
     first, second = (dtypes.of_numpy(part.array.dtype) for part in (real, imag))
-    if not (first.is_floating_point and second.is_floating_point):
+    if not (first.is_floating_point and second.is_floating_point) or dtypes.bfloat16 in (first, second):
         raise RuntimeError(
             f"Expected both inputs to be Half, Float or Double tensors but got {first.title} and {second.title}"
         )

@@ -50,7 +50,7 @@ def converted(input: Tensor, dtype: Any, name: str = "sum") -> Tensor:
 
 
 def require_floating(name: str, input: Tensor) -> None:
-    if input.array.dtype.kind not in "fc":
+    if input.array.dtype.kind not in dtypes.INEXACT:
         raise RuntimeError(
             f"{name}(): could not infer output dtype. Input dtype must be either a floating point or complex dtype. "
             f"Got: {dtypes.of_numpy(input.array.dtype).name.capitalize()}"

@@ -72,7 +72,7 @@ def log_softmax(input: Tensor, dim: int, dtype: Any = None) -> Tensor:
 
 
 def _floating(input: Tensor) -> Tensor:
-    if input.array.dtype.kind in "fc":
+    if input.array.dtype.kind in dtypes.INEXACT:
         return input
     raise NotImplementedError(
         f"\"softmax_kernel_impl\" not implemented for '{dtypes.of_numpy(input.array.dtype).name}'. softmax needs floating-"

@@ -82,7 +82,7 @@ SPREADS = (
 
 
 def _require_spread(input: Tensor) -> None:
-    if input.array.dtype.kind not in "fc":
+    if input.array.dtype.kind not in dtypes.INEXACT:
         raise RuntimeError(
             "std and var only support floating point and complex dtypes. Convert the tensor with .to(gradx.float32) first."
         )
@@ -157,7 +157,7 @@ def logsumexp(input: Tensor, dim: Dim, keepdim: bool = False) -> Tensor:
     >>> gradx.logsumexp(gradx.tensor([1000.0, 1000.0]), 0)
     tensor(1000.6932)
     """
-    if input.array.dtype.kind not in "fc":
+    if input.array.dtype.kind not in dtypes.INEXACT:
         input = cast(input, dtypes.get_default_dtype().dtype)
     return _logsumexp(input, wrap_all(dim, len(input.shape)), keepdim)
 
@@ -204,7 +204,7 @@ def norm(
     tensor(5.)
     """
     input = converted(input, dtype)
-    if input.array.dtype.kind not in "fc":
+    if input.array.dtype.kind not in dtypes.INEXACT:
         raise RuntimeError(
             "linalg.vector_norm: Expected a floating point or complex tensor as input. Got "
             f"{dtypes.of_numpy(input.array.dtype).title}"

@@ -76,7 +76,7 @@ class Classification(Reductions):
         every = tuple(range(losses.ndim))
         total = self.sum(self._wide(weights), every, False)
         if reduction == "none":
-            return losses, total
+            return losses.astype(input.dtype, copy=False), total
         loss = self.sum(self._wide(losses), every, False)
         return (loss / total if reduction == "mean" else loss).astype(input.dtype, copy=False), total
 
@@ -92,7 +92,7 @@ class Classification(Reductions):
     ) -> Array:
         places, weights = self._targets(g.dtype, target, weight, ignore_index)
         scale = -(g / total).astype(g.dtype) if reduction == "mean" else -g
-        values = self.xp.where(target != ignore_index, weights * scale, g.dtype.type(0))
+        values = self.xp.where(target != ignore_index, weights * scale, g.dtype.type(0)).astype(g.dtype, copy=False)
         return self.gather_backward(values[:, None], shape, 1, places[:, None])
 
     def _targets(

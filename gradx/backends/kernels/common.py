@@ -6,6 +6,8 @@ from typing import Any
 
 import numpy as np
 
+from gradx.dtypes import HALVES
+
 Array = Any  # numpy.ndarray, cupy.ndarray: the two share their methods, not a base class
 Dims = tuple[int, ...]
 
@@ -17,5 +19,5 @@ class Common:
         self.xp = xp
 
     def _wide(self, x: Array) -> Array:
-        """`x` in the precision in which it is accumulated: float32 for half, itself otherwise."""
-        return x.astype(np.float32) if x.dtype == np.float16 else x
+        """`x` in the precision in which it is accumulated: float32 for halves, itself otherwise."""
+        return x.astype(np.float32) if x.dtype.char in HALVES else x

@@ -6,6 +6,7 @@ from typing import Any
 
 from gradx.backends.kernels.common import Array
 from gradx.backends.kernels.layout import Layout
+from gradx.dtypes import REAL
 
 
 class Elementwise(Layout):
@@ -35,7 +36,7 @@ class Elementwise(Layout):
             ) from None
 
     def pow_scalar(self, x: Array, exponent: Any) -> Array:
-        if x.dtype.kind == "f" and exponent in self._powers:
+        if x.dtype.kind in REAL and exponent in self._powers:
             return self._powers[exponent](x)
         return self.pow(x, exponent)
 
@@ -74,7 +75,7 @@ class Elementwise(Layout):
             raise NotImplementedError(
                 "Unlike NumPy, gradx.sign is not intended to support complex numbers. Please use gradx.sgn instead."
             )
-        if x.dtype.kind != "f":
+        if x.dtype.kind not in REAL:
             return self.xp.sign(x)
         return (x > 0).astype(x.dtype) - (x < 0)  # 0 for NaN, as in torch, hence 0 for the gradient of abs there
 

@@ -8,6 +8,7 @@ import numpy as np
 
 from gradx.backends.kernels.common import Array, Dims
 from gradx.backends.kernels.layout import Layout
+from gradx.dtypes import REAL
 
 
 class Reductions(Layout):
@@ -39,7 +40,7 @@ class Reductions(Layout):
     def ties(self, x: Array, extremum: Array, dim: Dims) -> Array:
         """How many elements over `dim` equal the extremum there, NaN taken for equal to NaN; keeps the dimensions."""
         equal = self.xp.equal(x, extremum)
-        if x.dtype.kind == "f":
+        if x.dtype.kind in REAL:
             equal |= self.xp.isnan(x) & self.xp.isnan(extremum)
         return self.xp.sum(equal, axis=dim, keepdims=True).astype(x.dtype)
 
