@@ -169,6 +169,32 @@ class Backend(Kernels):
         """Within it, the device of `array` is the current one."""
         return contextlib.nullcontext()
 
+    # ---- streams, where there is such a thing ----------------------------------------------------------------
+
+    def notice(self) -> None:
+        """Set `gradx.streams.seen.other` if a stream other than the default one is the current one."""
+
+    def stream_of(self, array: Array) -> Any:
+        """The stream that is current on the device of `array`; None for the default one."""
+        return None
+
+    def within(self, array: Array, stream: Any) -> AbstractContextManager[Any]:
+        """Within it, the device of `array` is the current one, and `stream`, of that device, the current stream."""
+        return contextlib.nullcontext()
+
+    def wait_stream(self, array: Array, stream: Any, other: Any) -> None:
+        """Let `stream` wait until `other` has done what it was given so far; both are of the device of `array`."""
+
+    def keep(self, used: Any, array: Array) -> None:
+        """Keep alive what the work given to the current stream, on the device of `array`, uses until that is done."""
+
+    def record_stream(self, array: Array, stream: Any) -> None:
+        """Keep the memory of `array`, when nobody uses it any more, until `stream` has done what it was given by then."""
+        raise NotImplementedError(
+            f"Could not run 'aten::record_stream' with arguments from the '{self.device_type.upper()}' backend. "
+            "There are no streams here: leave the call out."
+        )
+
     def owns_memory(self, array: Array) -> bool:
         """Whether `array` is the only view of its memory that can be told from the array itself."""
         return array.base is None

@@ -8,18 +8,19 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import cupy
 import numpy as np
-from cupy.cuda.device import get_device_id
+from cupy.cuda import get_current_stream
 
-from gradx.backends import cuda_classes, cuda_fusion, cuda_kernels
-from gradx.backends.base import Backend, misfit
+from gradx.backends import cuda_classes, cuda_fusion, cuda_kernels, cuda_matmul
+from gradx.backends.base import misfit
+from gradx.backends.cuda_devices import Devices
 from gradx.backends.expression import SymbolicBackend, parameters_of
 from gradx.backends.kernels import Array, Dims, Elementwise
 from gradx.device import device
+from gradx.streams import seen
 
 _SYMBOLS = SymbolicBackend()
 
@@ -33,20 +34,13 @@ def _like(weight: Array | None, x: Array) -> Array | None:
     return None if weight is None else weight.astype(x.dtype, copy=False)
 
 
-class CupyBackend(Backend):
+class CupyBackend(Devices):
     """CUDA devices. Arrays are made on the device asked for; kernels run where their arrays are."""
 
-    device_type = "cuda"
     array_types = (cupy.ndarray,)
 
     def __init__(self) -> None:
         super().__init__(cupy)
-        self._devices = [device("cuda", i) for i in range(cupy.cuda.runtime.getDeviceCount())]
-
-    @property
-    def several_devices(self) -> bool:
-        """Whether there is a choice of device, so that kernels must be told where to run."""
-        return len(self._devices) > 1
 
     def kernel(self, name: str) -> Callable[..., Array]:
         function = super().kernel(name)
@@ -67,6 +61,8 @@ class CupyBackend(Backend):
         several = self.several_devices
 
         def kernel(*args: Any) -> Array:
+            if not seen.other and (several or get_current_stream().ptr):
+                self.notice()
             try:
                 if not several:
                     return function(*args)
@@ -91,44 +87,10 @@ class CupyBackend(Backend):
             )
         return arrays[0] if arrays else None
 
-    # ---- devices and memory --------------------------------------------------------------------------------
-
-    def device_of(self, array: Array) -> device:
-        index: int = array.data.device_id
-        return self._devices[index]
-
-    def at(self, array: Array | None) -> AbstractContextManager[Any]:
-        """Within it, the device of `array` is the current one."""
-        if array is None or array.data.device_id == get_device_id():
-            return nullcontext()
-        return cupy.cuda.Device(array.data.device_id)  # type: ignore[no-any-return]
-
-    def _on(self, where: device) -> AbstractContextManager[Any]:
-        """Within it, `where` is the current device; the one that is, where `where` has no index."""
-        if where.index is None or where.index == get_device_id():
-            return nullcontext()
-        return cupy.cuda.Device(where.index)  # type: ignore[no-any-return]
-
-    def device_count(self) -> int:
-        """The number of CUDA devices."""
-        return len(self._devices)
-
-    def current_device(self) -> int:
-        """The index of the device on which arrays are made when none is named."""
-        return get_device_id()  # type: ignore[no-any-return]
-
-    def synchronize(self, where: device) -> None:
-        """Wait until `where` has finished all work given to it."""
-        with self._on(where):
-            cupy.cuda.runtime.deviceSynchronize()
-
-    def memory_allocated(self, where: device) -> int:
-        """Bytes of the memory of `where` that arrays occupy, rounded up as CuPy's memory pool does."""
-        with self._on(where):
-            return cupy.get_default_memory_pool().used_bytes()  # type: ignore[no-any-return]
+    # ---- copies --------------------------------------------------------------------------------------------
 
     def from_host(self, array: np.ndarray[Any, Any], where: device) -> Array:
-        with self._on(where):
+        with self.on(where):
             return cupy.array(array)
 
     def to_host(self, array: Array) -> np.ndarray[Any, Any]:
@@ -140,7 +102,7 @@ class CupyBackend(Backend):
             source = cupy.ascontiguousarray(array)
             here = cupy.cuda.get_current_stream()
             ready = here.record()
-        with self._on(where):
+        with self.on(where):
             there = cupy.cuda.get_current_stream()
             there.wait_event(ready)
             target = cupy.empty(source.shape, source.dtype)
@@ -169,19 +131,19 @@ class CupyBackend(Backend):
     # ---- creation ------------------------------------------------------------------------------------------
 
     def full(self, shape: Dims, value: complex, dtype: np.dtype[Any], where: device) -> Array:
-        with self._on(where):
+        with self.on(where):
             return super().full(shape, value, dtype, where)
 
     def empty(self, shape: Dims, dtype: np.dtype[Any], where: device) -> Array:
-        with self._on(where):
+        with self.on(where):
             return super().empty(shape, dtype, where)
 
     def arange(self, start: float, step: float, count: int, dtype: np.dtype[Any], where: device) -> Array:
-        with self._on(where):
+        with self.on(where):
             return super().arange(start, step, count, dtype, where)
 
     def diagonal_mask(self, rows: int, columns: int, offset: int, where: device) -> Array:
-        with self._on(where):
+        with self.on(where):
             return super().diagonal_mask(rows, columns, offset, where)
 
     # ---- reductions ------------------------------------------------------------------------------------------
@@ -274,7 +236,12 @@ class CupyBackend(Backend):
     def mm(self, x: Array, y: Array) -> Array:
         if x.dtype.kind == "V" and max(x.ndim, y.ndim) > 2:  # of which CuPy knows no stacks
             x, y = self._wide(x), self._wide(y)
-        return super().mm(x, y)
+        return cuda_matmul.matmul(x, y)
+
+    def mv(self, x: Array, y: Array) -> Array:
+        return cuda_matmul.matmul(x, y)
+
+    dot = mv
 
     # ---- shapes ----------------------------------------------------------------------------------------------
 

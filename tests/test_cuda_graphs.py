@@ -1,0 +1,261 @@
+"""CUDA graphs: a replay computes what the eager step does, on the inputs there are then."""
+
+from __future__ import annotations
+
+import gc
+
+import pytest
+
+import gradx
+import gradx.nn.functional as F
+from gradx import cuda
+
+pytestmark = pytest.mark.cuda
+
+
+def tensors(seed, *shapes, dtype=gradx.float32):
+    gradx.manual_seed(seed)
+    return [gradx.randn(*shape, dtype=dtype, device="cuda") for shape in shapes]
+
+
+class Step:
+    """A training step of two linear layers, with all its tensors in place."""
+
+    def __init__(self, dtype=gradx.float32):
+        self.x, self.target = tensors(0, (6, 5), (6, 3), dtype=dtype)
+        self.parameters = [t.requires_grad_() for t in tensors(1, (5, 4), (4,), (4, 3), dtype=dtype)]
+
+    def run(self):
+        w, b, v = self.parameters
+        loss = F.mse_loss(((self.x @ w + b).relu() @ v).softmax(1), self.target)
+        loss.backward()
+        with gradx.no_grad():
+            for p in self.parameters:
+                p.sub_(p.grad, alpha=0.5)
+                p.grad.zero_()
+        return loss
+
+    def feed(self, i):
+        for old, new in zip((self.x, self.target), tensors(i, self.x.shape, self.target.shape), strict=True):
+            old.copy_(new)
+
+
+def warm_up(function):
+    """Torch's recipe: a few times on a side stream."""
+    s = cuda.Stream()
+    s.wait_stream(cuda.current_stream())
+    with cuda.stream(s):
+        for _ in range(2):
+            function()
+    cuda.current_stream().wait_stream(s)
+
+
+@pytest.mark.parametrize("dtype", [gradx.float32, gradx.float64, gradx.float16])
+def test_a_training_step(dtype):
+    eager, captured = Step(dtype), Step(dtype)
+    expected = []
+    for step in (eager, captured):
+        warm_up(step.run)
+    for i in range(10, 14):
+        eager.feed(i)
+        expected.append(eager.run().item())
+    g = cuda.CUDAGraph()
+    with cuda.graph(g):
+        loss = captured.run()
+    before = [p.tolist() for p in captured.parameters]
+    found = []
+    for i in range(10, 14):
+        captured.feed(i)
+        g.replay()
+        found.append(loss.item())
+    assert found == expected
+    assert len(set(found)) == 4
+    for p, q, old in zip(captured.parameters, eager.parameters, before, strict=True):
+        assert p.tolist() == q.tolist() != old
+
+
+def test_capturing_computes_nothing():
+    x = gradx.ones(3, device="cuda")
+    y = gradx.zeros(3, device="cuda")
+    g = cuda.CUDAGraph()
+    with cuda.graph(g):
+        assert cuda.is_current_stream_capturing() is True
+        y.add_(x)
+    assert cuda.is_current_stream_capturing() is False
+    assert y.tolist() == [0, 0, 0]
+    g.replay()
+    g.replay()
+    assert y.tolist() == [2, 2, 2]
+
+
+@pytest.mark.parametrize(
+    ("a", "b"),
+    [
+        ((3, 4), (4, 5)),
+        ((2, 3, 4), (2, 4, 5)),
+        ((2, 3, 4), (4, 5)),
+        ((2, 1, 3, 4), (3, 4, 2)),
+        ((4,), (4,)),
+        ((3, 4), (4,)),
+    ],
+)
+@pytest.mark.parametrize("dtype", [gradx.float32, gradx.float64, gradx.complex64, gradx.complex128])
+def test_matrix_products_and_their_gradients(a, b, dtype):
+    x, y = (t.requires_grad_() for t in tensors(0, a, b, dtype=dtype))
+
+    def run():
+        out = x @ y
+        return [out, *gradx.autograd.grad(out.sum().abs(), (x, y))]
+
+    expected = [t.detach().cpu() for t in run()]
+    g = cuda.CUDAGraph()
+    with cuda.graph(g):
+        results = run()
+    g.replay()
+    for result, wanted in zip(results, expected, strict=True):
+        assert gradx.allclose(result.detach().cpu(), wanted, rtol=1e-5, atol=1e-6)
+
+
+def test_operands_that_lie_in_no_order():
+    x, y = tensors(0, (6, 8), (8, 6))
+    g = cuda.CUDAGraph()
+    with cuda.graph(g):
+        a, b = x[::2, ::2] @ y[::2, ::2], y.t() @ x.t()
+        c = x[:, :0] @ y[:0]
+    g.replay()
+    assert gradx.allclose(a, x[::2, ::2].clone() @ y[::2, ::2].clone())
+    assert gradx.allclose(b, y.t().clone() @ x.t().clone())
+    assert c.abs().sum().item() == 0
+
+
+def test_memory_is_the_graphs_own():
+    x = gradx.ones(1000, device="cuda")
+    g = cuda.CUDAGraph()
+    before = cuda.memory_allocated()
+    with cuda.graph(g):
+        y = (x * 2 + 1).exp().log()
+    assert cuda.memory_allocated() == before + 4096
+    others = [gradx.full((1000,), float(i), device="cuda") for i in range(50)]  # would take freed memory
+    g.replay()
+    assert y[0].item() == pytest.approx(3)
+    assert all(other[0].item() == other[-1].item() == i for i, other in enumerate(others))
+
+
+def test_memory_goes_with_the_graph():
+    x = gradx.ones(100_000, device="cuda")
+    gc.collect()
+    cuda.empty_cache()
+    before = cuda.memory_reserved()
+    g = cuda.CUDAGraph()
+    with cuda.graph(g):
+        y = x * 2 + 1
+    assert cuda.memory_reserved() > before
+    del y
+    g.reset()
+    gc.collect()
+    assert cuda.memory_reserved() == before
+    with pytest.raises(RuntimeError, match="without a preceding successful capture"):
+        g.replay()
+
+
+def test_graphs_may_share_memory():
+    x = gradx.ones(1000, device="cuda")
+    first, second = cuda.CUDAGraph(), cuda.CUDAGraph()
+    with cuda.graph(first):
+        y = x * 2
+    with cuda.graph(second, pool=first.pool()):
+        z = y + 1
+    assert first.pool() is second.pool()
+    first.replay()
+    second.replay()
+    assert z[0].item() == 3
+    third = cuda.CUDAGraph()
+    with cuda.graph(third, pool=cuda.graph_pool_handle(), stream=cuda.Stream()):
+        z = y + 2
+    third.replay()
+    assert z[0].item() == 4
+
+
+def test_streams_within_a_capture():
+    x = gradx.tensor([1.0, 2.0], device="cuda", requires_grad=True)
+    s = cuda.Stream()
+    g = cuda.CUDAGraph()
+    with cuda.graph(g):
+        s.wait_stream(cuda.current_stream())
+        with cuda.stream(s):
+            a = x.exp()
+        b = x * 3
+        cuda.current_stream().wait_stream(s)
+        (dx,) = gradx.autograd.grad((a * b).sum(), x)
+    g.replay()
+    x0 = x.detach()
+    assert gradx.allclose(dx, 3 * (x0.exp() * x0 + x0.exp()))
+
+
+@pytest.mark.parametrize(
+    "forbidden",
+    [
+        lambda x: x.sum().item(),
+        lambda x: x.tolist(),
+        lambda x: repr(x),
+        lambda x: x[x > 0],
+        lambda x: gradx.tensor([1.0], device="cuda"),
+        lambda x: x.cpu(),
+        lambda x: cuda.current_stream().synchronize(),
+    ],
+)
+def test_what_cannot_be_captured(forbidden):
+    x = gradx.ones(3, device="cuda")
+    g = cuda.CUDAGraph()
+    with pytest.raises(RuntimeError, match=r"CUDA error: operation not permitted when stream is capturing.*\.item\(\)"):
+        with cuda.graph(g):
+            y = x * 2
+            forbidden(y)
+    assert cuda.current_stream() == cuda.default_stream()
+    assert not cuda.is_current_stream_capturing()
+    with pytest.raises(RuntimeError, match="without a preceding successful capture"):
+        g.replay()
+    assert (x * 2).tolist() == [2, 2, 2]
+
+
+def test_an_error_in_the_block_is_passed_on():
+    g = cuda.CUDAGraph()
+    with pytest.raises(KeyError), cuda.graph(g):
+        raise KeyError
+    assert cuda.current_stream() == cuda.default_stream()
+    with cuda.graph(g):
+        x = gradx.ones(3, device="cuda")
+    g.replay()
+    assert x.tolist() == [1, 1, 1]
+
+
+def test_misuse():
+    g = cuda.CUDAGraph()
+    with pytest.raises(RuntimeError, match=r"CUDA graphs must be captured on a non-default stream\."):
+        g.capture_begin()
+    with pytest.raises(
+        RuntimeError, match=r"Unknown capture error mode\. Expected `global`, `thread_local`, or `relaxed`, got x"
+    ):
+        g.capture_begin(capture_error_mode="x")
+    with pytest.raises(RuntimeError, match="capture_end"):
+        g.capture_end()
+    with pytest.raises(RuntimeError, match=r"Called CUDAGraph::replay without a preceding successful capture\."):
+        g.replay()
+    with pytest.raises(RuntimeError, match=r"pool\(\) without a preceding successful capture"):
+        g.pool()
+    with cuda.graph(g):
+        gradx.ones(3, device="cuda")
+    with pytest.raises(RuntimeError, match=r"This CUDAGraph instance already owns a captured graph\."), cuda.graph(g):
+        pass
+    assert cuda.current_stream() == cuda.default_stream()
+
+
+def test_begin_and_end_by_hand(tmp_path):
+    x = gradx.ones(3, device="cuda")
+    g = cuda.CUDAGraph()
+    with cuda.stream(cuda.Stream()):
+        g.capture_begin()
+        y = x * 2
+        g.capture_end()
+    g.replay()
+    assert y.tolist() == [2, 2, 2]
