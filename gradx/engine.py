@@ -22,7 +22,7 @@ from gradx.ops.compare import isnan
 from gradx.ops.complexes import real
 from gradx.ops.shape import sum_to
 from gradx.ops.transfer import cast, clone
-from gradx.order import Order, order
+from gradx.order import Order
 from gradx.tape import AccumulateGrad, Edge, Node
 from gradx.variables import Variable
 
@@ -53,9 +53,11 @@ def backward(
     before, running.walk = running.walk, walk
     try:
         with set_grad_enabled(graph), contextlib.ExitStack() as stack:
-            if not graph:
-                for backend in loaded():
+            for backend in loaded():
+                if not graph:
                     stack.enter_context(backend.quiet())
+                if backend.needs_order():
+                    walk.order = Order()
             walk.run(gradients)
     finally:
         running.walk = before
@@ -78,7 +80,7 @@ class _Walk:
         self.queue: list[tuple[int, Node]] = []
         self.captures: dict[Node, list[int]] = {}
         self.found: dict[Edge, Any] = {}
-        self.order = order()  # of the devices and streams, where there are several
+        self.order: Order | None = None  # of devices and streams, where there are several
         for node, output_nr in inputs or ():
             self.captures.setdefault(node, []).append(output_nr)
         self.needed = None if inputs is None else _needed(roots, set(self.captures))  # None: every node

@@ -10,18 +10,10 @@ from __future__ import annotations
 from contextlib import AbstractContextManager
 from typing import Any
 
-from gradx.backends import backend_of, loaded
+from gradx.backends import backend_of
 from gradx.streams import recorded_on, seen
 from gradx.tape import AccumulateGrad, Node
 from gradx.variables import Variable
-
-
-def order() -> Order | None:
-    """The order of a backward pass; None where there is one device, and the default stream only."""
-    backends = loaded()
-    for backend in backends:
-        backend.notice()
-    return Order() if seen.other or any(backend.several_devices for backend in backends) else None
 
 
 class Order:

@@ -13,7 +13,10 @@ if TYPE_CHECKING:
 
 
 class _Seen:
-    other = False  # whether a stream other than the default one has been the current one
+    __slots__ = ("other",)  # looked at by every recorded operation: a class's attribute would take longer
+
+    def __init__(self) -> None:
+        self.other = False  # whether a stream other than the default one has been the current one
 
 
 seen = _Seen()

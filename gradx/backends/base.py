@@ -160,9 +160,8 @@ class Backend(Kernels):
         """Within it, floating-point conditions (division by zero, overflow) give inf and NaN without warnings."""
         return contextlib.nullcontext()
 
-    @property
-    def several_devices(self) -> bool:
-        """Whether an array may be on another device than the current one."""
+    def needs_order(self) -> bool:
+        """Whether arrays may be on another device than the current one, or work be given to another stream."""
         return False
 
     def at(self, array: Array) -> AbstractContextManager[Any]:

@@ -26,6 +26,12 @@ _DEFAULT: Final = (0, cupy.cuda.runtime.streamLegacy, cupy.cuda.runtime.streamPe
 _STREAMS: Final = 32  # for each device and priority, as in torch
 
 
+def look_for_streams(device: int = -1) -> None:
+    """Set `gradx.streams.seen.other` if the current stream of a device, the current one for -1, is not the default one."""
+    if get_current_stream(device).ptr not in _DEFAULT:
+        seen.other = True
+
+
 class Devices(Backend):
     """The CUDA devices, each with its streams and its memory."""
 
@@ -44,6 +50,10 @@ class Devices(Backend):
     def several_devices(self) -> bool:
         """Whether there is a choice of device, so that kernels must be told where to run."""
         return len(self._devices) > 1
+
+    def needs_order(self) -> bool:
+        self.notice()
+        return seen.other or self.several_devices
 
     def device_of(self, array: Array) -> device:
         index: int = array.data.device_id
@@ -101,8 +111,7 @@ class Devices(Backend):
 
     def notice(self) -> None:
         for index in range(len(self._devices)):
-            if get_current_stream(index).ptr not in _DEFAULT:
-                seen.other = True
+            look_for_streams(index)
 
     def stream_of(self, array: Array) -> Any:
         stream = get_current_stream(array.data.device_id)

@@ -8,29 +8,18 @@ from __future__ import annotations
 
 import ctypes
 import functools
-import threading
 from typing import Any, Final
 
 import cupy
 import numpy as np
 from cupy._core._routines_linalg import get_compute_type
-from cupy.cuda.device import get_device_id
+from cupy.cuda.device import get_cublas_handle
 from cupy_backends.cuda.libs import cublas
 
 _TYPES: Final = {"e": 2, "f": 0, "d": 1, "F": 4, "D": 5}  # cudaDataType, by dtype.char
 _TF32: Final = 7  # CuPy's compute type where CUPY_TF32 is set
 _PLAIN, _TRANSPOSED = 0, 1  # cublasOperation_t
 _DEFAULT_ALGORITHM: Final = -1
-
-
-class _Handles(threading.local):
-    """This thread's cuBLAS handle for each device."""
-
-    def __init__(self) -> None:
-        self.by_device: dict[int, int] = {}
-
-
-_handles = _Handles()
 
 
 @functools.cache
@@ -68,7 +57,7 @@ def _captured(a: cupy.ndarray, b: cupy.ndarray) -> cupy.ndarray:
     left, right = _Operand(b, batch), _Operand(a, batch)
     char = a.dtype.char
     scalar = (ctypes.c_double if char in "dD" else ctypes.c_float) * 2  # a real one reads the first part
-    handle = _handle()
+    handle = ctypes.c_void_p(get_cublas_handle())
     _call("cublasSetStream_v2", handle, ctypes.c_void_p(cupy.cuda.get_current_stream().ptr))
     _call(
         "cublasGemmStridedBatchedEx",
@@ -103,13 +92,6 @@ class _Operand:
     def arguments(self) -> tuple[Any, ...]:
         pointer = ctypes.c_void_p(self.array.data.ptr)
         return pointer, _TYPES[self.array.dtype.char], self.leading, ctypes.c_longlong(self.stride)
-
-
-def _handle() -> Any:
-    device = get_device_id()
-    if device not in _handles.by_device:
-        _handles.by_device[device] = cublas.create()
-    return ctypes.c_void_p(_handles.by_device[device])
 
 
 def _compute_type(dtype: np.dtype[Any]) -> int:

@@ -12,11 +12,10 @@ from typing import Any
 
 import cupy
 import numpy as np
-from cupy.cuda import get_current_stream
 
 from gradx.backends import cuda_classes, cuda_fusion, cuda_kernels, cuda_matmul
 from gradx.backends.base import misfit
-from gradx.backends.cuda_devices import Devices
+from gradx.backends.cuda_devices import Devices, look_for_streams
 from gradx.backends.expression import SymbolicBackend, parameters_of
 from gradx.backends.kernels import Array, Dims, Elementwise
 from gradx.device import device
@@ -61,12 +60,14 @@ class CupyBackend(Devices):
         several = self.several_devices
 
         def kernel(*args: Any) -> Array:
-            if not seen.other and (several or get_current_stream().ptr):
-                self.notice()
             try:
                 if not several:
+                    if not seen.other:
+                        look_for_streams()
                     return function(*args)
                 with self.at(self._of_one_device(name, args)):
+                    if not seen.other:
+                        look_for_streams()
                     return function(*args)
             except ValueError as error:
                 if "broadcast" not in str(error):

@@ -17,6 +17,7 @@ from gradx.cuda.devices import (
     set_device,
     synchronize,
 )
+from gradx.cuda.graphed import make_graphed_callables
 from gradx.cuda.graphs import CUDAGraph, graph, graph_pool_handle, is_current_stream_capturing
 from gradx.cuda.memory import (
     empty_cache,
@@ -51,6 +52,7 @@ __all__ = [
     "graph_pool_handle",
     "is_available",
     "is_current_stream_capturing",
+    "make_graphed_callables",
     "manual_seed",
     "manual_seed_all",
     "max_memory_allocated",

@@ -170,7 +170,7 @@ class graph:
         try:
             self.cuda_graph.capture_end()
         except RuntimeError as invalid:
-            raise _explained(error or invalid) from (error or invalid)
+            raise _explained(error or invalid) from error
         finally:
             self._context.__exit__()
         if error is not None:
@@ -180,7 +180,12 @@ class graph:
 
 
 def _explained(error: BaseException) -> RuntimeError:
-    """The error of what cannot be recorded."""
+    """The error of a capture that `error` put an end to."""
+    if "Unjoined" in str(error):
+        return RuntimeError(
+            f"CUDA error: capturing stream has unjoined work. {error}. Each stream that took part must be waited for before "
+            "the end: gradx.cuda.current_stream().wait_stream(s)."
+        )
     return RuntimeError(
         f"CUDA error: operation not permitted when stream is capturing. {error}. A graph is recorded without being run, so "
         "nothing in it may wait for the device, or copy to or from the host, as .item(), .tolist(), print, "
