@@ -6,10 +6,12 @@ import gc
 
 import numpy as np
 import pytest
+from calls import arguments, arrays_for, gradx_leaf, leaves, outputs
 
 import gradx
 import gradx.nn.functional as F
 from gradx import cuda
+from gradx.samples import TABLE
 
 pytestmark = pytest.mark.cuda
 
@@ -82,6 +84,28 @@ def test_a_training_step(dtype):
     assert len(set(found)) == 4
     for p, q, old in zip(captured.parameters, eager.parameters, before, strict=True):
         assert p.tolist() == q.tolist() != old
+
+
+@pytest.mark.parametrize("name", TABLE)
+def test_every_operation_can_be_captured(name):
+    """With its gradient: none waits for the device, or copies to or from the host."""
+    entry, sample = TABLE[name], TABLE[name].samples[0]
+    tensors, wanted = leaves(sample, arrays_for(name, 0, np.float32), gradx_leaf("cuda"))
+
+    def run():
+        results = outputs(entry.function(*arguments(sample, tensors), **sample.kwargs))
+        roots = [out.real.sum() for out in results if out.requires_grad and entry.differentiable]
+        return [*results, *(gradx.autograd.grad(roots, wanted, allow_unused=True) if roots else ())]
+
+    expected = run()
+    g = cuda.CUDAGraph()
+    with cuda.graph(g):
+        results = run()
+    g.replay()
+    for result, value in zip(results, expected, strict=True):
+        assert (result is None) == (value is None)
+        if result is not None:
+            same(result, value)
 
 
 def test_capturing_computes_nothing():
