@@ -129,14 +129,13 @@ class _Walk:
             self._visit(node, self.pending.pop(node))
 
     def _run_in_order(self, order: Order) -> None:
-        order.mixed &= len(self.roots) > 1  # one root's stream has waited for all there was
         while self.queue:
             _, node = heapq.heappop(self.queue)
             grads = self.pending.pop(node)
             value, saved = next(g for g in grads if g is not None), getattr(node, "saved", None)
             with order.at(node, value):
                 self._visit(node, grads)
-                order.leave(node, value, None if self.keep else saved)
+                order.leave(node, (grads, None if self.keep else saved), value)
         order.join()
 
     def _at(self, node: Node, value: Any) -> contextlib.AbstractContextManager[Any]:

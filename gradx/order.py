@@ -10,7 +10,8 @@ from __future__ import annotations
 from contextlib import AbstractContextManager
 from typing import Any
 
-from gradx.backends import backend_of
+from gradx.backends import Backend, backend_of
+from gradx.device import device
 from gradx.streams import recorded_on, seen
 from gradx.tape import AccumulateGrad, Node
 from gradx.variables import Variable
@@ -20,15 +21,15 @@ class Order:
     """The streams of one backward pass.
 
     Attributes:
-        used: by device and stream, an array there.
-        mixed: whether work for one device may be under way on several streams. What such work uses must not be freed
-            before it is done: the memory would be given out again on the stream that it came from, which does not wait.
+        used: the devices and streams that take part, each with its backend.
+        mixed: whether a gradient has gone from one stream to another. From then on, what work uses must not be freed before
+            it is done: memory is given out again to the stream that it came from, which may be another, and does not wait.
         crossed: for each waiting node, the gradients that came to it from another stream.
         leaves: the stream on which a leaf's first gradient was made, where it is accumulated.
     """
 
     def __init__(self) -> None:
-        self.used: dict[tuple[Any, Any], Any] = {}
+        self.used: dict[tuple[device, Any], Backend] = {}
         self.mixed = False
         self.crossed: dict[Node, list[Any]] = {}
         self.leaves: dict[Node, Any] = {}
@@ -39,15 +40,14 @@ class Order:
             return
         array = _array(value)
         backend = backend_of(array)
-        source = backend.stream_of(array)
+        where = backend.device_of(array)
+        source = backend.stream_on(where)
         if isinstance(node, AccumulateGrad):
             self.leaves.setdefault(node, source)
         target = self._stream(node)
-        where = backend.device_of(array)
-        self.used.setdefault((where, source), array)
-        self.used.setdefault((where, target), array)
+        self.used[where, source] = self.used[where, target] = backend
         if target != source:
-            backend.wait_stream(array, target, source)
+            backend.wait_stream(where, target, source)
             self.crossed.setdefault(node, []).append(array)
             self.mixed = True
 
@@ -57,19 +57,19 @@ class Order:
         backend = backend_of(array)
         return backend.within(array, self._stream(node)) if seen.other else backend.at(array)
 
-    def leave(self, node: Node, value: Any, saved: Any) -> None:
-        """Keep what the rules of `node` used, and nobody may keep any more, until they are done."""
-        kept = self.crossed.pop(node, [])
-        if kept or (self.mixed and saved):
+    def leave(self, node: Node, used: Any, value: Any) -> None:
+        """Keep what the rules of `node` used until they are done on its stream, on the device of `value`."""
+        if self.mixed:
             array = _array(value)
-            backend_of(array).keep((kept, saved), array)
+            backend = backend_of(array)
+            backend.keep((used, self.crossed.pop(node, None)), backend.device_of(array))
 
     def join(self) -> None:
         """Let the streams that are current now wait for all that took part."""
-        for (_, stream), array in self.used.items():
-            backend = backend_of(array)
-            if stream != backend.stream_of(array):
-                backend.wait_stream(array, backend.stream_of(array), stream)
+        for (where, stream), backend in self.used.items():
+            current = backend.stream_on(where)
+            if stream != current:
+                backend.wait_stream(where, current, stream)
 
     def _stream(self, node: Node) -> Any:
         return self.leaves.get(node) if isinstance(node, AccumulateGrad) else recorded_on.get(node)

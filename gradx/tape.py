@@ -199,6 +199,7 @@ def attach(variable: Variable, node: Node, output_nr: int = 0) -> None:
 
 def note_stream(node: Node, array: Any) -> None:
     """Note which stream `node`, which gives `array`, is recorded on."""
-    stream = backend_of(array).stream_of(array)
+    backend = backend_of(array)
+    stream = backend.stream_on(backend.device_of(array))
     if stream is not None:
         recorded_on[node] = stream

@@ -162,6 +162,16 @@ def test_operands_that_lie_in_no_order():
     assert c.abs().sum().item() == 0
 
 
+def test_matrix_products_of_bfloat16():
+    cupy, ml_dtypes = pytest.importorskip("cupy"), pytest.importorskip("ml_dtypes")
+    a = cupy.arange(6).reshape(2, 3).astype(ml_dtypes.bfloat16)
+    g = cuda.CUDAGraph()
+    with cuda.graph(g):
+        product = gradx.op.OPS["mm"](a, a.T)
+    g.replay()
+    assert product.astype("f").tolist() == [[5, 14], [14, 50]]
+
+
 def test_memory_is_the_graphs_own():
     x = gradx.ones(1000, device="cuda")
     g = cuda.CUDAGraph()

@@ -173,19 +173,19 @@ class Backend(Kernels):
     def notice(self) -> None:
         """Set `gradx.streams.seen.other` if a stream other than the default one is the current one."""
 
-    def stream_of(self, array: Array) -> Any:
-        """The stream that is current on the device of `array`; None for the default one."""
+    def stream_on(self, where: device) -> Any:
+        """The stream that is current on `where`; None for the default one."""
         return None
 
     def within(self, array: Array, stream: Any) -> AbstractContextManager[Any]:
         """Within it, the device of `array` is the current one, and `stream`, of that device, the current stream."""
         return contextlib.nullcontext()
 
-    def wait_stream(self, array: Array, stream: Any, other: Any) -> None:
-        """Let `stream` wait until `other` has done what it was given so far; both are of the device of `array`."""
+    def wait_stream(self, where: device, stream: Any, other: Any) -> None:
+        """Let `stream` wait until `other` has done what it was given so far; both are of the device `where`."""
 
-    def keep(self, used: Any, array: Array) -> None:
-        """Keep alive what the work given to the current stream, on the device of `array`, uses until that is done."""
+    def keep(self, used: Any, where: device) -> None:
+        """Keep `used` alive until the current stream of `where` has done what it was given so far."""
 
     def record_stream(self, array: Array, stream: Any) -> None:
         """Keep the memory of `array`, when nobody uses it any more, until `stream` has done what it was given by then."""

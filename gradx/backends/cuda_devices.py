@@ -113,20 +113,20 @@ class Devices(Backend):
         for index in range(len(self._devices)):
             look_for_streams(index)
 
-    def stream_of(self, array: Array) -> Any:
-        stream = get_current_stream(array.data.device_id)
+    def stream_on(self, where: device) -> Any:
+        stream = get_current_stream(where.index)
         return None if stream.ptr in _DEFAULT else stream
 
     def within(self, array: Array, stream: Any) -> AbstractContextManager[Any]:
         stream = self.default_stream() if stream is None else stream
         return self.at(array) if get_current_stream(array.data.device_id) == stream else _Within(array, stream)
 
-    def wait_stream(self, array: Array, stream: Any, other: Any) -> None:
-        with self.at(array):
+    def wait_stream(self, where: device, stream: Any, other: Any) -> None:
+        with self.on(where):
             (stream or self.default_stream()).wait_event(_record(other or self.default_stream()))
 
-    def keep(self, used: Any, array: Array) -> None:
-        with self.at(array):
+    def keep(self, used: Any, where: device) -> None:
+        with self.on(where):
             self._keep(used, get_current_stream())
 
     def record_stream(self, array: Array, stream: Any) -> None:

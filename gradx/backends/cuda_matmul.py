@@ -16,7 +16,7 @@ from cupy._core._routines_linalg import get_compute_type
 from cupy.cuda.device import get_cublas_handle
 from cupy_backends.cuda.libs import cublas
 
-_TYPES: Final = {"e": 2, "f": 0, "d": 1, "F": 4, "D": 5}  # cudaDataType, by dtype.char
+_TYPES: Final = {"e": 2, "f": 0, "d": 1, "F": 4, "D": 5, "E": 14}  # cudaDataType, by dtype.char; E is bfloat16
 _TF32: Final = 7  # CuPy's compute type where CUPY_TF32 is set
 _PLAIN, _TRANSPOSED = 0, 1  # cublasOperation_t
 _DEFAULT_ALGORITHM: Final = -1
@@ -39,6 +39,8 @@ def matmul(a: cupy.ndarray, b: cupy.ndarray) -> cupy.ndarray:
     try:
         return cupy.matmul(a, b)
     except NotImplementedError:
+        if not cupy.cuda.get_current_stream().is_capturing():
+            raise
         return _captured(a, b)
 
 

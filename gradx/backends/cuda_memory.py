@@ -45,6 +45,7 @@ class Memory:
         self._counting: weakref.WeakSet[Allocator] = weakref.WeakSet()
         self._kept: deque[tuple[Any, Any]] = deque()  # events, and what must stay until they have happened
         self._letting_go = threading.Lock()
+        self._raising = threading.Lock()  # of a peak, which several threads may do at once
         if cupy.cuda.get_allocator() == default.malloc:  # an allocator of the user's stays
             cupy.cuda.set_allocator(self.counting(default))
 
@@ -60,7 +61,9 @@ class Memory:
             most = peaks[memory.device_id]
             used, reserved = (used_bytes(), total_bytes()) if len(pools) == 1 else (self.used(), self.reserved())
             if used > most.used or reserved > most.reserved:
-                peaks[memory.device_id] = Peaks(max(used, most.used), max(reserved, most.reserved))
+                with self._raising:
+                    most = peaks[memory.device_id]
+                    peaks[memory.device_id] = Peaks(max(used, most.used), max(reserved, most.reserved))
             return memory
 
         self._counting.add(allocate)
