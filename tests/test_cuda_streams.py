@@ -6,6 +6,8 @@ import math
 import subprocess
 import sys
 import threading
+from collections import Counter, defaultdict
+from random import Random
 
 import pytest
 
@@ -294,6 +296,74 @@ def test_checkpoints_are_computed_again_on_their_stream(s):
     y.sum().backward()
     assert log == [(0, s.cuda_stream)]
     assert x.grad.tolist() == [4, 8]
+
+
+class Clocks:
+    """Of each stream, how much of each stream's work comes before its next (a vector clock)."""
+
+    def __init__(self, backend):
+        self.known = defaultdict(Counter)
+        self._wait = backend.wait_stream
+
+    def wait(self, where, stream, other):
+        mine, others = (0 if each is None else each.ptr for each in (stream, other))
+        self.known[mine] |= self.known[others]
+        self._wait(where, stream, other)
+
+    def work(self):
+        """Note a piece of work on the current stream; what identifies it is its stream and its number there."""
+        _, stream = here()
+        self.known[stream][stream] += 1
+        return stream, self.known[stream][stream]
+
+    def knows(self, piece):
+        """Whether a piece of work comes before the next on the current stream."""
+        stream, number = piece
+        return self.known[here()[1]][stream] >= number
+
+
+class Sum(gradx.autograd.Function):
+    """The sum of two tensors. Its backward pass checks that all it needs comes before it, and notes itself."""
+
+    @staticmethod
+    def forward(ctx, a, b, clocks, needed, done):
+        ctx.given = clocks, needed, done
+        return a + b
+
+    @staticmethod
+    def backward(ctx, g):
+        clocks, needed, done = ctx.given
+        assert all(clocks.knows(piece) for each in needed for piece in each)
+        done.append(clocks.work())
+        return g * 1, g, None, None, None
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_each_rule_comes_after_those_that_made_its_gradient(seed, monkeypatch):
+    """A graph of sums on random streams."""
+    random = Random(seed)
+    streams = [cuda.default_stream(), cuda.Stream(), cuda.Stream()]
+    clocks = Clocks(backend := backend_for(gradx.device("cuda")))
+    tensors = [leaf(1.0), leaf(2.0)]
+    values, users = [1.0, 2.0], [[], []]
+    for _ in range(12):
+        i, j = random.randrange(len(tensors)), random.randrange(len(tensors))
+        done, needed = [], []
+        with cuda.stream(random.choice(streams)):
+            tensors.append(Sum.apply(tensors[i], tensors[j], clocks, needed, done))
+        users[i].append(done)
+        users[j].append(done)
+        users.append(needed)
+        values.append(values[i] + values[j])
+    root = sum(tensors[2:])
+    assert root.item() == sum(values[2:])
+    monkeypatch.setattr(backend, "wait_stream", clocks.wait)
+    with cuda.stream(random.choice(streams)):
+        clocks.work()
+        root.backward()
+        assert all(clocks.knows(piece) for each in users for done in each for piece in done)
+    grads = [0.0 if t.grad is None else t.grad.item() for t in tensors[:2]]
+    assert grads[0] + 2 * grads[1] == root.item()  # the root is linear in the leaves
 
 
 def test_copies_between_devices(two_devices, waits):
