@@ -62,8 +62,8 @@ def warm_up(function):
     cuda.current_stream().wait_stream(s)
 
 
-@pytest.mark.parametrize("dtype", [gradx.float32, gradx.float64, gradx.float16])
-def test_a_training_step(dtype):
+@pytest.mark.parametrize(("dtype", "tolerance"), [(gradx.float32, 1e-5), (gradx.float64, 1e-12), (gradx.float16, 4e-3)])
+def test_a_training_step(dtype, tolerance):
     eager, captured = Step(dtype), Step(dtype)
     expected = []
     for step in (eager, captured):
@@ -80,10 +80,35 @@ def test_a_training_step(dtype):
         captured.feed(i)
         g.replay()
         found.append(loss.item())
-    assert found == expected
+    assert found == pytest.approx(expected, rel=tolerance)  # cuBLAS may choose another algorithm in a capture
     assert len(set(found)) == 4
     for p, q, old in zip(captured.parameters, eager.parameters, before, strict=True):
-        assert p.tolist() == q.tolist() != old
+        np.testing.assert_allclose(p.detach().cpu().numpy(), q.detach().cpu().numpy(), tolerance, tolerance)
+        assert p.tolist() != old
+
+
+def test_a_step_of_a_classifier():
+    (x,) = tensors(0, (6, 5))
+    target = gradx.tensor([0, 2, 1, 1, 0, 2], device="cuda")
+    weights = [tensors(1, (5, 3))[0].requires_grad_() for _ in range(2)]
+
+    def run(w):
+        loss = F.cross_entropy(x @ w, target)
+        (dw,) = gradx.autograd.grad(loss, w)
+        with gradx.no_grad():
+            w.sub_(dw)
+        return loss
+
+    g = cuda.CUDAGraph()
+    with cuda.graph(g):
+        loss = run(weights[1])
+    eager, replayed = [], []
+    for _ in range(4):
+        eager.append(run(weights[0]).item())
+        g.replay()
+        replayed.append(loss.item())
+    assert replayed == pytest.approx(eager, rel=1e-5)
+    assert eager == sorted(eager, reverse=True)
 
 
 @pytest.mark.parametrize("name", TABLE)
@@ -347,8 +372,9 @@ def test_graphed_functions():
             out = g(y, v)
             (out * out).sum().backward()
             assert not doubled.requires_grad
-            results.append([t.detach().tolist() for t in (out, doubled, x.grad, w.grad, v.grad)])
-        assert results[0] == results[1]
+            results.append([t.detach().clone() for t in (out, doubled, x.grad, w.grad, v.grad)])
+        for eager, graphed in zip(*results, strict=True):
+            same(graphed, eager)
 
 
 def test_a_graphed_function_of_one_result():
