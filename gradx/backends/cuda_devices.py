@@ -17,7 +17,7 @@ from cupy_backends.cuda.stream import get_default_stream_ptr
 
 from gradx.backends.base import Backend
 from gradx.backends.cuda_graphs import Capture, Pool
-from gradx.backends.cuda_memory import Memory
+from gradx.backends.cuda_pool import Memory
 from gradx.backends.kernels import Array
 from gradx.device import device
 from gradx.streams import seen
