@@ -46,6 +46,7 @@ from gradx.dtypes import (
     set_default_dtype,
     uint8,
 )
+from gradx.exchange import from_dlpack, to_dlpack
 from gradx.modes import (
     enable_grad,
     inference_mode,
@@ -192,6 +193,7 @@ __all__ = [
     "float64",
     "floor",
     "floor_divide",
+    "from_dlpack",
     "from_numpy",
     "full",
     "full_like",
@@ -299,6 +301,7 @@ __all__ = [
     "tan",
     "tanh",
     "tensor",
+    "to_dlpack",
     "transpose",
     "true_divide",
     "trunc",

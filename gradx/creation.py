@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 
 from gradx import dtypes
-from gradx.backends import backend_for, backend_of, is_array
+from gradx.backends import backend_for, backend_of
+from gradx.exchange import borrowed
 from gradx.ops.shape import flat
 from gradx.ops.transfer import move
 from gradx.placement import resolve
@@ -23,7 +24,8 @@ def tensor(data: Any, *, dtype: Any = None, device: Any = None, requires_grad: b
     """A new tensor with a copy of `data`.
 
     Args:
-        data: numbers, nested sequences of them, a NumPy or CuPy array, or a tensor.
+        data: numbers, nested sequences of them, a NumPy or CuPy array, a tensor, or another library's array: whatever
+            has ``__dlpack__`` or ``__cuda_array_interface__``.
         dtype: otherwise the default dtype for Python floats, int64 for ints, and an array's own.
         device: otherwise the default device for Python data and NumPy arrays, and a CuPy array's own.
         requires_grad: record what is computed from it.
@@ -33,13 +35,14 @@ def tensor(data: Any, *, dtype: Any = None, device: Any = None, requires_grad: b
     tensor([[1, 2],
             [3, 4]])
     """
-    made = as_tensor(data.detach() if isinstance(data, Tensor) else data, dtype=dtype, device=device)
-    shared = isinstance(data, Tensor) or is_array(data)
-    return finish(Tensor(backend_of(made.array).contiguous(made.array)) if shared else made, requires_grad)
+    source = data.detach() if isinstance(data, Tensor) else borrowed(data)
+    made = as_tensor(data if source is None else source, dtype=dtype, device=device)
+    fresh = made if source is None else Tensor(backend_of(made.array).contiguous(made.array))
+    return finish(fresh, requires_grad)
 
 
 def as_tensor(data: Any, dtype: Any = None, device: Any = None) -> Tensor:
-    """`data` as a tensor, sharing memory and history where neither dtype nor device changes.
+    """`data` as a tensor, sharing memory and history where neither dtype nor device changes. See `tensor`.
 
     >>> import gradx, numpy as np
     >>> a = np.zeros(2)
@@ -50,9 +53,7 @@ def as_tensor(data: Any, dtype: Any = None, device: Any = None) -> Tensor:
     """
     if isinstance(data, Tensor):
         result = data
-    elif is_array(data):
-        array = backend_of(data).xp.asarray(data)
-        dtypes.of_numpy(array.dtype)  # raises for what cannot be a tensor
+    elif (array := borrowed(data)) is not None:
         result = Tensor(array)
         if device is None and backend_of(array).device_type == "cpu":
             device = resolve(None)

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from gradx.backends.dlpack import Source
 from gradx.backends.kernels import Array, Dims, Kernels
 from gradx.device import device
 
@@ -109,6 +110,14 @@ class Backend(Kernels):
         """A NumPy array of the same elements; on the CPU, the very array."""
         raise NotImplementedError
 
+    def from_dlpack(self, source: Source) -> Array:
+        """An array over the memory that `source` exports, which is on one of this backend's devices."""
+        return self.xp.from_dlpack(source)
+
+    def pointer(self, array: Array) -> int:
+        """The address of the first element; 0 where there is none."""
+        raise NotImplementedError
+
     def to_device(self, array: Array, where: device) -> Array:
         """`array`, of this backend, on another of this backend's devices."""
         return array
@@ -125,6 +134,15 @@ class Backend(Kernels):
     def at(self, array: Array) -> AbstractContextManager[Any]:
         """Within it, the device of `array` is the current one."""
         return contextlib.nullcontext()
+
+    def plain(self, array: Array) -> Array:
+        """`array`, if it is a scalar or of a subclass, as an array proper, over the same memory."""
+        with self.at(array):
+            return self.xp.asarray(array)
+
+    def from_interface(self, owner: Any) -> Array:
+        """An array over the memory that `owner` describes in its ``__cuda_array_interface__``."""
+        raise NotImplementedError
 
     def owns_memory(self, array: Array) -> bool:
         """Whether `array` is the only view of its memory that can be told from the array itself."""

@@ -134,6 +134,15 @@ class CupyBackend(Backend):
     def to_host(self, array: Array) -> np.ndarray[Any, Any]:
         return array.get()  # type: ignore[no-any-return]
 
+    def from_interface(self, owner: Any) -> Array:
+        pointer = owner.__cuda_array_interface__["data"][0]
+        where = cupy.cuda.runtime.pointerGetAttributes(pointer).device if pointer else get_device_id()
+        with cupy.cuda.Device(where):  # on another, it would be copied
+            return cupy.asarray(owner)
+
+    def pointer(self, array: Array) -> int:
+        return array.data.ptr  # type: ignore[no-any-return]
+
     def to_device(self, array: Array, where: device) -> Array:
         """A copy on another device, in order with what both devices' current streams have been given."""
         with self.at(array):

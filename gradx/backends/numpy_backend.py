@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from gradx.backends.base import Backend, misfit
+from gradx.backends.dlpack import Source, host_array
 from gradx.backends.kernels import Array, Dims
 from gradx.device import device
 
@@ -68,6 +69,12 @@ class NumpyBackend(Backend):
 
     def to_host(self, array: Array) -> np.ndarray[Any, Any]:
         return array  # type: ignore[no-any-return]
+
+    def from_dlpack(self, source: Source) -> Array:
+        return host_array(source)
+
+    def pointer(self, array: Array) -> int:
+        return int(array.__array_interface__["data"][0]) if array.size else 0
 
     def quiet(self) -> AbstractContextManager[Any]:
         return np.errstate(all="ignore")

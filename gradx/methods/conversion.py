@@ -10,7 +10,7 @@ import numpy as np
 from gradx import dtypes
 from gradx.backends import backend_of
 from gradx.device import device as Device
-from gradx.methods.history import HistoryMethods
+from gradx.methods.memory import MemoryMethods
 from gradx.ops import transfer
 from gradx.placement import resolve
 from gradx.variables import Variable
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from typing import Self
 
 
-class ConversionMethods(HistoryMethods):
+class ConversionMethods(MemoryMethods):
     """Conversions. Those between dtypes and devices are operations, through which gradients flow."""
 
     __slots__ = ()
@@ -62,12 +62,6 @@ class ConversionMethods(HistoryMethods):
     def __array__(self, dtype: Any = None, copy: builtins.bool | None = None) -> np.ndarray[Any, Any]:
         array = self.numpy()
         return np.array(array, dtype=dtype, copy=copy) if copy else np.asarray(array, dtype=dtype)
-
-    @property
-    def __cuda_array_interface__(self) -> Any:
-        if not self.is_cuda:
-            raise AttributeError("Can't get __cuda_array_interface__ on non-CUDA tensor. Use tensor.cuda() first.")
-        return self.array.__cuda_array_interface__
 
     def to(
         self, *args: Any, dtype: Any = None, device: Any = None, copy: builtins.bool = False, **ignored: Any
