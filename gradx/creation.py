@@ -1,7 +1,7 @@
 """Making tensors from data and from constants.
 
 All take torch's keywords: `dtype`, `device` ("cpu", "cuda", "cuda:1", "auto"; None is the default device),
-`requires_grad`.
+`requires_grad`. `tensor`, `full`, `zeros`, `ones` and `empty` also take `pin_memory`.
 """
 
 from __future__ import annotations
@@ -14,13 +14,15 @@ import numpy as np
 from gradx import dtypes
 from gradx.backends import backend_for, backend_of
 from gradx.exchange import borrowed
+from gradx.ops import transfer
 from gradx.ops.shape import flat
-from gradx.ops.transfer import move
 from gradx.placement import resolve
 from gradx.tensor import Tensor
 
 
-def tensor(data: Any, *, dtype: Any = None, device: Any = None, requires_grad: bool = False) -> Tensor:
+def tensor(
+    data: Any, *, dtype: Any = None, device: Any = None, requires_grad: bool = False, pin_memory: bool = False
+) -> Tensor:
     """A new tensor with a copy of `data`.
 
     Args:
@@ -38,7 +40,7 @@ def tensor(data: Any, *, dtype: Any = None, device: Any = None, requires_grad: b
     source = data.detach() if isinstance(data, Tensor) else borrowed(data)
     made = as_tensor(data if source is None else source, dtype=dtype, device=device)
     fresh = made if source is None else Tensor(backend_of(made.array).contiguous(made.array))
-    return finish(fresh, requires_grad)
+    return finish(fresh, requires_grad, pin_memory)
 
 
 def as_tensor(data: Any, dtype: Any = None, device: Any = None) -> Tensor:
@@ -152,13 +154,22 @@ def _holds_numpy(data: Any) -> bool:
     return isinstance(data, (np.ndarray, np.generic))
 
 
-def finish(result: Tensor, requires_grad: bool) -> Tensor:
+def finish(result: Tensor, requires_grad: bool, pin_memory: bool = False) -> Tensor:
     if requires_grad and result.array.dtype.kind not in "fc":
         raise RuntimeError(
             "Only Tensors of floating point and complex dtype can require gradients. This one would hold "
             f"{result.dtype}: ask for a floating-point dtype."
         )
+    if pin_memory:
+        result = _pinned(result)
     return result.requires_grad_() if requires_grad else result
+
+
+def _pinned(result: Tensor) -> Tensor:
+    if result.is_cuda:
+        raise RuntimeError("Only dense CPU tensors can be pinned. Leave out pin_memory for tensors on a GPU.")
+    missing = "no pinned memory allocator is available on this system."
+    return transfer.pin_memory(result, f"pin_memory=True requires a CUDA or other accelerator backend; {missing}")
 
 
 def shape_of(name: str, sizes: tuple[Any, ...], size: Any) -> tuple[int, ...]:
@@ -178,7 +189,15 @@ def shape_of(name: str, sizes: tuple[Any, ...], size: Any) -> tuple[int, ...]:
     return shape
 
 
-def full(size: Any, fill_value: Any, *, dtype: Any = None, device: Any = None, requires_grad: bool = False) -> Tensor:
+def full(
+    size: Any,
+    fill_value: Any,
+    *,
+    dtype: Any = None,
+    device: Any = None,
+    requires_grad: bool = False,
+    pin_memory: bool = False,
+) -> Tensor:
     """A tensor of the given shape, every element `fill_value`, whose type gives the dtype unless one is given.
 
     >>> import gradx
@@ -196,10 +215,17 @@ def full(size: Any, fill_value: Any, *, dtype: Any = None, device: Any = None, r
     where = resolve(device)
     shape = shape_of("full", (), size)
     array = backend_for(where).full(shape, fill_value, chosen.dtype, where)
-    return finish(Tensor(array), requires_grad)
+    return finish(Tensor(array), requires_grad, pin_memory)
 
 
-def zeros(*sizes: Any, size: Any = None, dtype: Any = None, device: Any = None, requires_grad: bool = False) -> Tensor:
+def zeros(
+    *sizes: Any,
+    size: Any = None,
+    dtype: Any = None,
+    device: Any = None,
+    requires_grad: bool = False,
+    pin_memory: bool = False,
+) -> Tensor:
     """A tensor of zeros: ``zeros(2, 3)`` or ``zeros((2, 3))``.
 
     >>> import gradx
@@ -207,10 +233,18 @@ def zeros(*sizes: Any, size: Any = None, dtype: Any = None, device: Any = None, 
     tensor([0., 0.])
     """
     chosen = dtype or dtypes.get_default_dtype()
-    return full(shape_of("zeros", sizes, size), 0, dtype=chosen, device=device, requires_grad=requires_grad)
+    shape = shape_of("zeros", sizes, size)
+    return full(shape, 0, dtype=chosen, device=device, requires_grad=requires_grad, pin_memory=pin_memory)
 
 
-def ones(*sizes: Any, size: Any = None, dtype: Any = None, device: Any = None, requires_grad: bool = False) -> Tensor:
+def ones(
+    *sizes: Any,
+    size: Any = None,
+    dtype: Any = None,
+    device: Any = None,
+    requires_grad: bool = False,
+    pin_memory: bool = False,
+) -> Tensor:
     """A tensor of ones.
 
     >>> import gradx
@@ -218,15 +252,23 @@ def ones(*sizes: Any, size: Any = None, dtype: Any = None, device: Any = None, r
     tensor([1., 1.])
     """
     chosen = dtype or dtypes.get_default_dtype()
-    return full(shape_of("ones", sizes, size), 1, dtype=chosen, device=device, requires_grad=requires_grad)
+    shape = shape_of("ones", sizes, size)
+    return full(shape, 1, dtype=chosen, device=device, requires_grad=requires_grad, pin_memory=pin_memory)
 
 
-def empty(*sizes: Any, size: Any = None, dtype: Any = None, device: Any = None, requires_grad: bool = False) -> Tensor:
+def empty(
+    *sizes: Any,
+    size: Any = None,
+    dtype: Any = None,
+    device: Any = None,
+    requires_grad: bool = False,
+    pin_memory: bool = False,
+) -> Tensor:
     """A tensor whose elements are whatever the memory held."""
     where = resolve(device)
     chosen = dtypes.get_default_dtype() if dtype is None else dtypes.as_dtype(dtype)
     array = backend_for(where).empty(shape_of("empty", sizes, size), chosen.dtype, where)
-    return finish(Tensor(array), requires_grad)
+    return finish(Tensor(array), requires_grad, pin_memory)
 
 
 def full_like(
@@ -331,4 +373,4 @@ def from_host(values: np.ndarray[Any, Any], dtype: Any, device: Any, requires_gr
     chosen = dtypes.get_default_dtype() if dtype is None else dtypes.as_dtype(dtype)
     made = Tensor(np.asarray(values).astype(chosen.dtype, copy=False))
     where = resolve(device)
-    return finish(move(made, where), requires_grad)
+    return finish(transfer.move(made, where), requires_grad)

@@ -15,7 +15,7 @@ import cupy
 import numpy as np
 from cupy.cuda.device import get_device_id
 
-from gradx.backends import cuda_classes, cuda_fusion, cuda_kernels
+from gradx.backends import cuda_classes, cuda_fusion, cuda_kernels, cuda_memory
 from gradx.backends.base import Backend, misfit
 from gradx.backends.expression import SymbolicBackend, parameters_of
 from gradx.backends.kernels import Array, Dims, Elementwise
@@ -127,12 +127,25 @@ class CupyBackend(Backend):
         with self._on(where):
             return cupy.get_default_memory_pool().used_bytes()  # type: ignore[no-any-return]
 
-    def from_host(self, array: np.ndarray[Any, Any], where: device) -> Array:
+    def from_host(self, array: np.ndarray[Any, Any], where: device, non_blocking: bool = False) -> Array:
         with self._on(where):
-            return cupy.array(array)
+            return cuda_memory.upload(array, non_blocking)
 
-    def to_host(self, array: Array) -> np.ndarray[Any, Any]:
-        return array.get()  # type: ignore[no-any-return]
+    def to_host(self, array: Array, non_blocking: bool = False) -> np.ndarray[Any, Any]:
+        if not non_blocking:
+            return array.get()  # type: ignore[no-any-return]
+        with self.at(array):
+            return cuda_memory.download(array)
+
+    def send(self, destination: Array, source: Array) -> None:
+        with self.at(source if isinstance(destination, np.ndarray) else destination):
+            cuda_memory.send(destination, source)
+
+    def pinned(self, shape: Dims, dtype: np.dtype[Any]) -> np.ndarray[Any, Any]:
+        return cuda_memory.pinned(shape, dtype)
+
+    def is_pinned(self, array: Array) -> bool:
+        return isinstance(array, np.ndarray) and cuda_memory.is_pinned(array)
 
     def from_interface(self, owner: Any) -> Array:
         pointer = owner.__cuda_array_interface__["data"][0]

@@ -64,10 +64,10 @@ class NumpyBackend(Backend):
     def device_of(self, array: Array) -> device:
         return CPU
 
-    def from_host(self, array: np.ndarray[Any, Any], where: device) -> Array:
+    def from_host(self, array: np.ndarray[Any, Any], where: device, non_blocking: bool = False) -> Array:
         return array
 
-    def to_host(self, array: Array) -> np.ndarray[Any, Any]:
+    def to_host(self, array: Array, non_blocking: bool = False) -> np.ndarray[Any, Any]:
         return array  # type: ignore[no-any-return]
 
     def from_dlpack(self, source: Source) -> Array:

@@ -1,12 +1,16 @@
-"""A tensor's memory: sharing it with other libraries, without a copy."""
+"""A tensor's memory: sharing it with other libraries, without a copy; pinning it."""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from gradx.backends import Array, backend_of
+from gradx.backends import Array, backend_of, loaded
 from gradx.backends.dlpack import DLDeviceType
 from gradx.methods.history import HistoryMethods
+from gradx.ops import transfer
+
+if TYPE_CHECKING:
+    from typing import Self
 
 _IGNORED_STREAM = -1  # the consumer's word for "do not wait for anything"
 
@@ -38,6 +42,19 @@ class MemoryMethods(HistoryMethods):
                 "memory first."
             )
         return self.array
+
+    def pin_memory(self) -> Self:
+        """A copy in pinned memory, from which ``to("cuda", non_blocking=True)`` need not be waited for; the tensor itself
+        if its memory is pinned. Gradients flow back through it.
+
+        Raises:
+            RuntimeError: the tensor is not on the CPU, or CUDA is not usable.
+        """
+        return transfer.pin_memory(self)  # type: ignore[arg-type, return-value]
+
+    def is_pinned(self) -> bool:
+        """Whether the tensor is in pinned host memory, whoever pinned it."""
+        return any(backend.is_pinned(self.array) for backend in loaded())
 
     @property
     def __cuda_array_interface__(self) -> dict[str, Any]:
@@ -98,4 +115,4 @@ class MemoryMethods(HistoryMethods):
     def __dlpack_device__(self) -> tuple[int, int]:
         """DLPack's number of the kind of device, and the index of the device."""
         kind, index = self.array.__dlpack_device__()
-        return DLDeviceType(kind), index
+        return DLDeviceType.kDLCUDAHost if self.is_pinned() else DLDeviceType(kind), index
