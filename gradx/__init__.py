@@ -8,6 +8,7 @@
 
 from gradx import autograd, cuda, nn, utils
 from gradx.anomaly import is_anomaly_enabled
+from gradx.backends.faults import OutOfMemoryError
 from gradx.creation import (
     arange,
     as_tensor,
@@ -128,6 +129,7 @@ from gradx.tensor import Tensor
 
 __all__ = [
     "DeviceFallbackWarning",
+    "OutOfMemoryError",
     "Size",
     "Tensor",
     "__version__",

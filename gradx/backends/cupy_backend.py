@@ -15,13 +15,14 @@ import cupy
 import numpy as np
 from cupy.cuda.device import get_device_id
 
-from gradx.backends import cuda_classes, cuda_fusion, cuda_kernels, cuda_memory
+from gradx.backends import cuda_classes, cuda_faults, cuda_fusion, cuda_kernels, cuda_memory, first_use
 from gradx.backends.base import Backend, misfit
 from gradx.backends.expression import SymbolicBackend, parameters_of
 from gradx.backends.kernels import Array, Dims, Elementwise
 from gradx.device import device
 
 _SYMBOLS = SymbolicBackend()
+_WAITING = frozenset({"move", "index", "index_put"})  # kernels that may wait for work given to the device before
 
 
 def _fused(x: Array) -> bool:
@@ -66,6 +67,15 @@ class CupyBackend(Backend):
         """
         several = self.several_devices
 
+        compiled = function
+
+        def first(*args: Any) -> Array:
+            nonlocal function
+            function = compiled
+            return compiled(*args) if name in _WAITING else first_use.timed(compiled, args)
+
+        function = first
+
         def kernel(*args: Any) -> Array:
             try:
                 if not several:
@@ -76,6 +86,8 @@ class CupyBackend(Backend):
                 if "broadcast" not in str(error):
                     raise
                 raise RuntimeError(misfit(args)) from None
+            except cuda_faults.FAULTS as fault:
+                raise cuda_faults.explain(fault, name) from None
 
         return kernel
 
@@ -101,13 +113,16 @@ class CupyBackend(Backend):
         """Within it, the device of `array` is the current one."""
         if array is None or array.data.device_id == get_device_id():
             return nullcontext()
-        return cupy.cuda.Device(array.data.device_id)  # type: ignore[no-any-return]
+        return cuda_faults.Explained(cupy.cuda.Device(array.data.device_id))
+
+    def quiet(self) -> AbstractContextManager[Any]:
+        """CUDA has no floating-point warnings, but gradient rules may find no memory."""
+        return cuda_faults.ExplainedRules()
 
     def _on(self, where: device) -> AbstractContextManager[Any]:
         """Within it, `where` is the current device; the one that is, where `where` has no index."""
-        if where.index is None or where.index == get_device_id():
-            return nullcontext()
-        return cupy.cuda.Device(where.index)  # type: ignore[no-any-return]
+        elsewhere = where.index is not None and where.index != get_device_id()
+        return cuda_faults.Explained(cupy.cuda.Device(where.index) if elsewhere else None, "making a tensor")
 
     def device_count(self) -> int:
         """The number of CUDA devices."""
@@ -132,10 +147,8 @@ class CupyBackend(Backend):
             return cuda_memory.upload(array, non_blocking)
 
     def to_host(self, array: Array, non_blocking: bool = False) -> np.ndarray[Any, Any]:
-        if not non_blocking:
-            return array.get()  # type: ignore[no-any-return]
-        with self.at(array):
-            return cuda_memory.download(array)
+        with self._on(self.device_of(array)):
+            return cuda_memory.download(array) if non_blocking else array.get()
 
     def send(self, destination: Array, source: Array) -> None:
         with self.at(source if isinstance(destination, np.ndarray) else destination):
@@ -173,11 +186,11 @@ class CupyBackend(Backend):
         return target
 
     def clone(self, x: Array) -> Array:
-        with self.at(x):
+        with self._on(self.device_of(x)):
             return super().clone(x)
 
     def contiguous(self, x: Array) -> Array:
-        with self.at(x):
+        with self._on(self.device_of(x)):
             return super().contiguous(x)
 
     def write(self, destination: Array, source: Array) -> None:
