@@ -48,18 +48,6 @@ class Explained:
                 self.device.__exit__(kind, fault, trace)
 
 
-class ExplainedRules(Explained):
-    """Within it, where gradient rules run, the fused ones that do not compile are told too. A user's own are theirs."""
-
-    __slots__ = ()
-
-    def __exit__(self, kind: Any, fault: BaseException | None, trace: TracebackType | None) -> None:
-        own = re.search(r"gradx_(\w+)", fault.source) if isinstance(fault, _NotCompiled) else None
-        if own:
-            raise explain(fault, own[1]) from None  # type: ignore[arg-type]
-        super().__exit__(kind, fault, trace)
-
-
 def explain(fault: BaseException, name: str) -> RuntimeError:
     """The error to raise for one of `FAULTS`, on the current device, in the kernel `name`."""
     if isinstance(fault, _NoMemory):

@@ -63,25 +63,25 @@ class CupyBackend(Backend):
         """The kernel `name`; where there are several devices, it runs on that of its arrays.
 
         Raises (the kernel):
-            RuntimeError: the arrays live on different devices, or their shapes do not broadcast.
+            RuntimeError: the arrays live on different devices, or their shapes do not broadcast; CUDA fails, for the
+                reasons in `gradx.backends.cuda_faults`.
         """
-        several = self.several_devices
-
-        compiled = function
+        several, run = self.several_devices, function
 
         def first(*args: Any) -> Array:
-            nonlocal function
-            function = compiled
-            return compiled(*args) if name in _WAITING else first_use.timed(compiled, args)
+            nonlocal run
+            run = function
+            return first_use.timed(function, args)
 
-        function = first
+        if name not in _WAITING:
+            run = first
 
         def kernel(*args: Any) -> Array:
             try:
                 if not several:
-                    return function(*args)
+                    return run(*args)
                 with self.at(self._of_one_device(name, args)):
-                    return function(*args)
+                    return run(*args)
             except ValueError as error:
                 if "broadcast" not in str(error):
                     raise
@@ -117,7 +117,7 @@ class CupyBackend(Backend):
 
     def quiet(self) -> AbstractContextManager[Any]:
         """CUDA has no floating-point warnings, but gradient rules may find no memory."""
-        return cuda_faults.ExplainedRules()
+        return cuda_faults.Explained()
 
     def _on(self, where: device) -> AbstractContextManager[Any]:
         """Within it, `where` is the current device; the one that is, where `where` has no index."""
