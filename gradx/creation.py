@@ -1,7 +1,8 @@
 """Making tensors from data and from constants.
 
 All take torch's keywords: `dtype`, `device` ("cpu", "cuda", "cuda:1", "auto"; None is the default device),
-`requires_grad`. `tensor`, `full`, `zeros`, `ones` and `empty` also take `pin_memory`.
+`requires_grad`. `tensor`, `full`, `zeros`, `ones`, `empty`, `rand`, `randn` and `randint` also take
+`pin_memory`.
 """
 
 from __future__ import annotations
@@ -368,9 +369,11 @@ def result_type(tensor1: Any, tensor2: Any) -> dtypes.dtype:
     return dtypes.of_numpy(dtypes.result_dtype(dtypes.operands((tensor1, tensor2))))
 
 
-def from_host(values: np.ndarray[Any, Any], dtype: Any, device: Any, requires_grad: bool) -> Tensor:
+def from_host(
+    values: np.ndarray[Any, Any], dtype: Any, device: Any, requires_grad: bool, pin_memory: bool = False
+) -> Tensor:
     """A tensor from values made on the host; the copy to another device is the point of asking for that device."""
     chosen = dtypes.get_default_dtype() if dtype is None else dtypes.as_dtype(dtype)
     made = Tensor(np.asarray(values).astype(chosen.dtype, copy=False))
     where = resolve(device)
-    return finish(transfer.move(made, where), requires_grad)
+    return finish(transfer.move(made, where), requires_grad, pin_memory)

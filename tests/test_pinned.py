@@ -42,6 +42,9 @@ PROGRAMS = {
     "ones": lambda m: m.ones((3,), pin_memory=True),
     "full": lambda m: m.full((3,), 2.0, pin_memory=True),
     "tensor": lambda m: m.tensor([3.0], pin_memory=True),
+    "rand": lambda m: m.rand(3, pin_memory=True),
+    "randn": lambda m: m.randn(3, pin_memory=True),
+    "randint": lambda m: m.randint(3, (3,), pin_memory=True),
 }
 SETTLED = {
     "not pinned": lambda m: (m.ones(3).is_pinned(), m.ones(3, pin_memory=False).is_pinned()),
