@@ -8,6 +8,7 @@
 
 from gradx import autograd, cuda, nn, utils
 from gradx.anomaly import is_anomaly_enabled
+from gradx.backends.faults import OutOfMemoryError
 from gradx.creation import (
     arange,
     as_tensor,
@@ -47,6 +48,7 @@ from gradx.dtypes import (
     set_default_dtype,
     uint8,
 )
+from gradx.exchange import from_dlpack, to_dlpack
 from gradx.modes import (
     enable_grad,
     inference_mode,
@@ -128,6 +130,7 @@ from gradx.tensor import Tensor
 
 __all__ = [
     "DeviceFallbackWarning",
+    "OutOfMemoryError",
     "Size",
     "Tensor",
     "__version__",
@@ -194,6 +197,7 @@ __all__ = [
     "float64",
     "floor",
     "floor_divide",
+    "from_dlpack",
     "from_numpy",
     "full",
     "full_like",
@@ -301,6 +305,7 @@ __all__ = [
     "tan",
     "tanh",
     "tensor",
+    "to_dlpack",
     "transpose",
     "true_divide",
     "trunc",

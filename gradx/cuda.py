@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, cast
 
 from gradx.backends import backend_for
 from gradx.backends.cuda_status import Diagnosis, diagnose
+from gradx.backends.faults import OutOfMemoryError
 from gradx.device import device
 
 if TYPE_CHECKING:
@@ -13,6 +14,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Diagnosis",
+    "OutOfMemoryError",
     "current_device",
     "device_count",
     "diagnose",

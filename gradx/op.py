@@ -237,7 +237,7 @@ class Op:
                     name = self.parameters[min(i, len(self.parameters) - 1)]
                     kind = type(value).__name__
                     raise TypeError(f"{self.name}(): argument '{name}' (position {i + 1}) must be Tensor, not {kind}")
-                value = lifted[i] = variables.tensor_type(backend_of(value).xp.asarray(value))
+                value = lifted[i] = variables.tensor_type(backend_of(value).plain(value))
             places[str(backend_of(value.array).device_of(value.array))] = None
         if len(places) > 1:
             raise RuntimeError(

@@ -31,6 +31,7 @@ FLOORS = [
     {"differentiate", "inplace", "serialization"},
     {"methods"},
     {"tensor"},
+    {"exchange"},
     {"creation"},
     {"sampling"},
     {"autograd", "nn", "cuda"},

@@ -15,13 +15,14 @@ import cupy
 import numpy as np
 from cupy.cuda.device import get_device_id
 
-from gradx.backends import cuda_classes, cuda_fusion, cuda_kernels
+from gradx.backends import cuda_classes, cuda_faults, cuda_fusion, cuda_kernels, cuda_memory, first_use
 from gradx.backends.base import Backend, misfit
 from gradx.backends.expression import SymbolicBackend, parameters_of
 from gradx.backends.kernels import Array, Dims, Elementwise
 from gradx.device import device
 
 _SYMBOLS = SymbolicBackend()
+_WAITING = frozenset({"move", "index", "index_put"})  # kernels that may wait for work given to the device before
 
 
 def _fused(x: Array) -> bool:
@@ -62,20 +63,31 @@ class CupyBackend(Backend):
         """The kernel `name`; where there are several devices, it runs on that of its arrays.
 
         Raises (the kernel):
-            RuntimeError: the arrays live on different devices, or their shapes do not broadcast.
+            RuntimeError: the arrays live on different devices, or their shapes do not broadcast; CUDA fails, for the
+                reasons in `gradx.backends.cuda_faults`.
         """
-        several = self.several_devices
+        several, run = self.several_devices, function
+
+        def first(*args: Any) -> Array:
+            nonlocal run
+            run = function
+            return first_use.timed(function, args)
+
+        if name not in _WAITING:
+            run = first
 
         def kernel(*args: Any) -> Array:
             try:
                 if not several:
-                    return function(*args)
+                    return run(*args)
                 with self.at(self._of_one_device(name, args)):
-                    return function(*args)
+                    return run(*args)
             except ValueError as error:
                 if "broadcast" not in str(error):
                     raise
                 raise RuntimeError(misfit(args)) from None
+            except cuda_faults.FAULTS as fault:
+                raise cuda_faults.explain(fault, name) from None
 
         return kernel
 
@@ -101,13 +113,16 @@ class CupyBackend(Backend):
         """Within it, the device of `array` is the current one."""
         if array is None or array.data.device_id == get_device_id():
             return nullcontext()
-        return cupy.cuda.Device(array.data.device_id)  # type: ignore[no-any-return]
+        return cuda_faults.Explained(cupy.cuda.Device(array.data.device_id))
+
+    def quiet(self) -> AbstractContextManager[Any]:
+        """CUDA has no floating-point warnings, but gradient rules may find no memory."""
+        return cuda_faults.Explained()
 
     def _on(self, where: device) -> AbstractContextManager[Any]:
         """Within it, `where` is the current device; the one that is, where `where` has no index."""
-        if where.index is None or where.index == get_device_id():
-            return nullcontext()
-        return cupy.cuda.Device(where.index)  # type: ignore[no-any-return]
+        elsewhere = where.index is not None and where.index != get_device_id()
+        return cuda_faults.Explained(cupy.cuda.Device(where.index) if elsewhere else None, "making a tensor")
 
     def device_count(self) -> int:
         """The number of CUDA devices."""
@@ -127,12 +142,32 @@ class CupyBackend(Backend):
         with self._on(where):
             return cupy.get_default_memory_pool().used_bytes()  # type: ignore[no-any-return]
 
-    def from_host(self, array: np.ndarray[Any, Any], where: device) -> Array:
+    def from_host(self, array: np.ndarray[Any, Any], where: device, non_blocking: bool = False) -> Array:
         with self._on(where):
-            return cupy.array(array)
+            return cuda_memory.upload(array, non_blocking)
 
-    def to_host(self, array: Array) -> np.ndarray[Any, Any]:
-        return array.get()  # type: ignore[no-any-return]
+    def to_host(self, array: Array, non_blocking: bool = False) -> np.ndarray[Any, Any]:
+        with self._on(self.device_of(array)):
+            return cuda_memory.download(array) if non_blocking else array.get()
+
+    def send(self, destination: Array, source: Array) -> None:
+        with self.at(source if isinstance(destination, np.ndarray) else destination):
+            cuda_memory.send(destination, source)
+
+    def pinned(self, shape: Dims, dtype: np.dtype[Any]) -> np.ndarray[Any, Any]:
+        return cuda_memory.pinned(shape, dtype)
+
+    def is_pinned(self, array: Array) -> bool:
+        return isinstance(array, np.ndarray) and cuda_memory.is_pinned(array)
+
+    def from_interface(self, owner: Any) -> Array:
+        pointer = owner.__cuda_array_interface__["data"][0]
+        where = cupy.cuda.runtime.pointerGetAttributes(pointer).device if pointer else get_device_id()
+        with cupy.cuda.Device(where):  # on another, it would be copied
+            return cupy.asarray(owner)
+
+    def pointer(self, array: Array) -> int:
+        return array.data.ptr  # type: ignore[no-any-return]
 
     def to_device(self, array: Array, where: device) -> Array:
         """A copy on another device, in order with what both devices' current streams have been given."""
@@ -151,11 +186,11 @@ class CupyBackend(Backend):
         return target
 
     def clone(self, x: Array) -> Array:
-        with self.at(x):
+        with self._on(self.device_of(x)):
             return super().clone(x)
 
     def contiguous(self, x: Array) -> Array:
-        with self.at(x):
+        with self._on(self.device_of(x)):
             return super().contiguous(x)
 
     def write(self, destination: Array, source: Array) -> None:
