@@ -7,6 +7,7 @@ import inspect
 import threading
 import warnings
 from collections.abc import Callable, Generator
+from contextlib import contextmanager
 from typing import Any, TypeVar
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -18,6 +19,7 @@ class _Mode(threading.local):
     saving: Callable[[Any], None] | None = None  # what to do with a node that has saved arrays
     changing: tuple[Callable[[Any], None], ...] = ()  # told before a tensor changes in place
     evaluating: Any = None  # the node whose rules run, noted under anomaly detection
+    autocast: dict[str, Any] | None = None  # for each device type that casts, the lower dtype; None if none does
 
 
 mode = _Mode()
@@ -37,6 +39,16 @@ def is_grad_enabled() -> bool:
 def is_inference_mode_enabled() -> bool:
     """Whether this thread is in `inference_mode`."""
     return mode.inference
+
+
+@contextmanager
+def without_autocast() -> Generator[None, None, None]:
+    """Within it, operations are not cast."""
+    before, mode.autocast = mode.autocast, None
+    try:
+        yield
+    finally:
+        mode.autocast = before
 
 
 class _Block:

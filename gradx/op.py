@@ -44,6 +44,7 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 OPS: dict[str, Op] = {}  # every declared operation
+TWINS: list[Op] = []  # and those that `renamed` made of them
 
 # Categories of numbers, for a quick look whether anything must be promoted.
 _RANK = {type(None): -1, bool: 0, int: 1, float: 2, complex: 3}
@@ -285,6 +286,7 @@ def renamed(name: str, node_name: str, **rules: Rule) -> Op:
     twin.plans = {}
     twin.rules = twin.rules | {twin.parameters.index(argument): rule for argument, rule in rules.items()}
     twin.set_names(node_name)
+    TWINS.append(twin)
     return twin
 
 

@@ -15,7 +15,7 @@ import cupy
 import numpy as np
 from cupy.cuda.device import get_device_id
 
-from gradx.backends import cuda_classes, cuda_fusion, cuda_kernels
+from gradx.backends import cuda_classes, cuda_fusion, cuda_kernels, cuda_scaling
 from gradx.backends.base import Backend, misfit
 from gradx.backends.expression import SymbolicBackend, parameters_of
 from gradx.backends.kernels import Array, Dims, Elementwise
@@ -268,6 +268,16 @@ class CupyBackend(Backend):
     ) -> Array:
         weight = _like(weight, input)
         return cuda_classes.cross_entropy_backward(g, input, target, weight, sums, top, log_sum, labels, targets)
+
+    # ---- gradient scaling ------------------------------------------------------------------------------------
+
+    def unscale(self, g: Array, found_inf: Array, inv_scale: Array) -> None:
+        cuda_scaling.unscale(g, found_inf, inv_scale)
+
+    def update_scale(
+        self, scale: Array, tracker: Array, found_inf: Array, growth: float, backoff: float, interval: int
+    ) -> None:
+        cuda_scaling.update_scale(scale, tracker, found_inf, growth, backoff, interval)
 
     # ---- shapes ----------------------------------------------------------------------------------------------
 

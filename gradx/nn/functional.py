@@ -12,6 +12,7 @@ import warnings
 from typing import Any
 
 from gradx import creation, dtypes, random
+from gradx.autocasting import listed
 from gradx.backends import backend_of
 from gradx.ops import activation, elementwise, loss, magnitude, matmul, reduce, select, statistics
 from gradx.ops import softmax as _softmax
@@ -86,6 +87,7 @@ def softmin(input: Tensor, dim: int | None = None, _stacklevel: int = 3, dtype: 
 
 
 @samples(S(T(2, 3), T(4, 3), T(4)), S(T(3), T(4, 3)), S(T(2, 3), T(3)), oracle="nn.functional.linear")
+@listed
 def linear(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     """`input @ weight.T + bias`.
 
@@ -102,6 +104,7 @@ def linear(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
 
 
 @samples(*PAIRS, oracle="nn.functional.l1_loss")
+@listed
 def l1_loss(input: Tensor, target: Tensor, reduction: str = "mean") -> Tensor:
     """`|input - target|`: its mean, its sum, or, for "none", as it is."""
     return loss.reduced(magnitude.abs(input - target), reduction)
@@ -114,6 +117,7 @@ def normalize(input: Tensor, p: float = 2.0, dim: int = 1, eps: float = 1e-12) -
 
 
 @samples(S(T(3, 4), approximate="tanh"), S(T(), approximate="tanh"), oracle="nn.functional.gelu")
+@listed
 def gelu(input: Tensor, approximate: str = "none") -> Tensor:
     """`input * P(X <= input)` for a standard normal X (Hendrycks and Gimpel, 2016), by the formula with tanh.
 
@@ -171,6 +175,7 @@ def one_hot(tensor: Tensor, num_classes: int = -1) -> Tensor:
 
 
 @samples(S(T(2, 3, 4), (4,)), S(T(2, 3, 4), (3, 4), T(3, 4), T(3, 4)), oracle="nn.functional.layer_norm")
+@listed
 def layer_norm(
     input: Tensor, normalized_shape: Any, weight: Tensor | None = None, bias: Tensor | None = None, eps: float = 1e-5
 ) -> Tensor:
@@ -189,10 +194,12 @@ def layer_norm(
     centred = input - reduce.mean(input, dims, True)
     result = centred * elementwise.rsqrt(reduce.mean(centred * centred, dims, True) + eps)
     result = result if weight is None else result * weight
-    return result if bias is None else result + bias
+    result = result if bias is None else result + bias
+    return result.to(input.dtype)
 
 
 @samples(*PAIRS, S(T(3), T(3), beta=0.5), oracle="nn.functional.smooth_l1_loss")
+@listed
 def smooth_l1_loss(input: Tensor, target: Tensor, reduction: str = "mean", beta: float = 1.0) -> Tensor:
     """`d**2 / (2 * beta)` where `d = |input - target|` is below `beta`, else `d - beta / 2` (Girshick, 2015)."""
     if beta == 0:
@@ -201,6 +208,7 @@ def smooth_l1_loss(input: Tensor, target: Tensor, reduction: str = "mean", beta:
 
 
 @samples(*PAIRS, S(T(3), T(3), delta=0.5), oracle="nn.functional.huber_loss")
+@listed
 def huber_loss(input: Tensor, target: Tensor, reduction: str = "mean", delta: float = 1.0) -> Tensor:
     """`d**2 / 2` where `d = |input - target|` is at most `delta`, else `delta * (d - delta / 2)` (Huber, 1964)."""
     return loss.reduced(loss._huber_loss(input, target, delta), reduction)
@@ -215,6 +223,7 @@ CHANCES = T(3, 4, low=0.3, high=0.7)
     S(CHANCES, CHANCES, T(4, low=0.5, grad=False), reduction="none"),
     oracle="nn.functional.binary_cross_entropy",
 )
+@listed
 def binary_cross_entropy(
     input: Tensor, target: Tensor, weight: Tensor | None = None, reduction: str = "mean"
 ) -> Tensor:
@@ -238,6 +247,7 @@ def binary_cross_entropy(
 @samples(
     *PAIRS, S(T(3, 4), T(3, 4), T(4, low=0.5, grad=False)), oracle="nn.functional.binary_cross_entropy_with_logits"
 )
+@listed
 def binary_cross_entropy_with_logits(
     input: Tensor,
     target: Tensor,
