@@ -7,7 +7,6 @@ import inspect
 import threading
 import warnings
 from collections.abc import Callable, Generator
-from contextlib import contextmanager
 from typing import Any, TypeVar
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -41,12 +40,11 @@ def is_inference_mode_enabled() -> bool:
     return mode.inference
 
 
-@contextmanager
-def without_autocast() -> Generator[None, None, None]:
-    """Within it, operations are not cast."""
+def uncast(function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+    """What `function` gives when autocast casts nothing."""
     before, mode.autocast = mode.autocast, None
     try:
-        yield
+        return function(*args, **kwargs)
     finally:
         mode.autocast = before
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from gradx import dtypes, variables
 from gradx.backends import backend_of
-from gradx.modes import mode, no_grad, without_autocast
+from gradx.modes import mode, no_grad, uncast
 from gradx.variables import Variable
 
 
@@ -24,8 +24,7 @@ def into(out: Any, name: str, operands: Iterable[Any], compute: Callable[[], Any
         RuntimeError: it or an operand requires grad, or its dtype cannot take the result.
     """
     if mode.autocast is not None:  # as in torch: the result is to have the dtype of `out`
-        with without_autocast():
-            return into(out, name, operands, compute)
+        return uncast(into, out, name, operands, compute)
     if not isinstance(out, Variable):
         raise TypeError(f"{name}(): argument 'out' must be Tensor, not {type(out).__name__}")
     if mode.grad and any(isinstance(t, Variable) and variables.requires_grad(t) for t in (out, *operands)):

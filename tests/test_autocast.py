@@ -100,6 +100,20 @@ def test_lists_are_those_that_torch_registers(key, table):
     assert theirs & {name.removesuffix("_loss") for name in (*OPS, *TABLE)} <= ours | {"index_put"}  # ours is in place
 
 
+def with_dtypes(m, x):
+    """Functions that take a dtype, and are given one."""
+    functions = m.sum, m.prod, m.norm, *[lambda t, f=f, **k: f(t, 0, **k) for f in (m.cumsum, m.softmax, m.log_softmax)]
+    return [f(x, dtype=getattr(m, dtype)) for f in functions for dtype in ("float16", "float32", "float64")]
+
+
+def test_a_dtype_that_is_asked_for_comes_first(fake_cuda, device, monkeypatch):
+    monkeypatch.setitem(lists.LISTS, "cpu", lists.CUDA)
+    theirs = [str(t.dtype) for t in with_dtypes(torch, torch.ones(2, dtype=torch.float16, device="cuda"))]
+    with gradx.autocast(device, gradx.float16):
+        ours = [str(t.dtype) for t in with_dtypes(gradx, gradx.ones(2, dtype=gradx.float16, device=device))]
+    assert ours == [name.replace("torch", "gradx") for name in theirs]
+
+
 # ---- programs, the same on both --------------------------------------------------------------------------------------
 
 

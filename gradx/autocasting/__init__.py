@@ -17,7 +17,7 @@ import numpy as np
 from gradx import dtypes
 from gradx.autocasting.lists import CPU, CUDA, LISTS, Policy
 from gradx.backends import backend_of
-from gradx.modes import mode, without_autocast
+from gradx.modes import mode, uncast
 from gradx.op import OPS, TWINS, Op
 from gradx.variables import Variable
 
@@ -125,8 +125,7 @@ def listed(function: F) -> F:
         if mode.autocast is None or _policy(name, (*args, *kwargs.values())) is None:
             return function(*args, **kwargs)
         values = iter(adapted(name, (*args, *kwargs.values())))
-        with without_autocast():
-            return function(*[next(values) for _ in args], **dict(zip(kwargs, values, strict=True)))
+        return uncast(function, *[next(values) for _ in args], **dict(zip(kwargs, values, strict=True)))
 
     return cast("F", call)
 

@@ -56,7 +56,7 @@ def refused(target: Dtype, given: Sequence[Dtype]) -> Dtype:
 
 _PRODUCTS = "addmm bmm linear matmul mm mv"
 _LOSSES = "binary_cross_entropy_with_logits huber_loss l1_loss mse_loss nll_loss smooth_l1_loss"
-_COMPOSED = "elu gelu logsigmoid silu"
+_COMPOSED = "elu logsigmoid"
 
 
 def _of(policies: dict[Policy, str]) -> dict[str, Policy]:

@@ -12,8 +12,9 @@ import warnings
 from typing import Any
 
 from gradx import creation, dtypes, random
-from gradx.autocasting import listed
+from gradx.autocasting import adapted, listed
 from gradx.backends import backend_of
+from gradx.modes import mode
 from gradx.ops import activation, elementwise, loss, magnitude, matmul, reduce, select, statistics
 from gradx.ops import softmax as _softmax
 from gradx.ops.activation import elu, leaky_relu, logsigmoid, sigmoid, silu, softplus, tanh
@@ -87,7 +88,6 @@ def softmin(input: Tensor, dim: int | None = None, _stacklevel: int = 3, dtype: 
 
 
 @samples(S(T(2, 3), T(4, 3), T(4)), S(T(3), T(4, 3)), S(T(2, 3), T(3)), oracle="nn.functional.linear")
-@listed
 def linear(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     """`input @ weight.T + bias`.
 
@@ -96,6 +96,8 @@ def linear(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
         weight: of shape (out_features, in_features).
         bias: of shape (out_features,).
     """
+    if mode.autocast is not None:
+        input, weight, bias = adapted("linear", (input, weight, bias))
     transposed = transpose(weight, 0, 1) if weight.dim() == 2 else weight
     if bias is not None and input.dim() == 2 and weight.dim() == 2:
         return matmul.addmm(bias, input, transposed)
@@ -117,7 +119,6 @@ def normalize(input: Tensor, p: float = 2.0, dim: int = 1, eps: float = 1e-12) -
 
 
 @samples(S(T(3, 4), approximate="tanh"), S(T(), approximate="tanh"), oracle="nn.functional.gelu")
-@listed
 def gelu(input: Tensor, approximate: str = "none") -> Tensor:
     """`input * P(X <= input)` for a standard normal X (Hendrycks and Gimpel, 2016), by the formula with tanh.
 

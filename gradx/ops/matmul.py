@@ -97,21 +97,25 @@ def _factors(input: Tensor, other: Tensor, name: str = "matmul") -> tuple[Tensor
     Raises:
         RuntimeError: their shapes do not fit, or their dtypes differ.
     """
-    a, b = tuple(input.shape), tuple(other.shape)
+    a, b = input.array.shape, other.array.shape
     if a[-1] != b[-2 if len(b) > 1 else 0]:
         raise RuntimeError(_misfit(a, b))
     if input.array.dtype != other.array.dtype:
         input, other = adapted(name, (input, other))
-    if input.array.dtype != other.array.dtype:
-        if name == "dot":
-            first, second = (dtypes.of_numpy(t.array.dtype).title for t in (input, other))
-            raise RuntimeError(f"dot : expected both vectors to have same dtype, but found {first} and {second}")
-        first, second = (dtypes.of_numpy(t.array.dtype).type_name for t in (input, other))
-        raise RuntimeError(
-            f"expected m1 and m2 to have the same dtype, but got: {first} != {second}. "
-            "Matrix products do not promote: convert one with .to(dtype)."
-        )
+        _require_one_dtype(input, other, name)
     return input, other
+
+
+def _require_one_dtype(input: Tensor, other: Tensor, name: str) -> None:
+    """Raise torch's error for factors of two dtypes."""
+    a, b = dtypes.of_numpy(input.array.dtype), dtypes.of_numpy(other.array.dtype)
+    if a is b:
+        return
+    if name == "dot":
+        found = f"dot : expected both vectors to have same dtype, but found {a.title} and {b.title}"
+    else:
+        found = f"expected m1 and m2 to have the same dtype, but got: {a.type_name} != {b.type_name}"
+    raise RuntimeError(f"{found}. Matrix products do not promote: convert one with .to(dtype).")
 
 
 def _misfit(a: Any, b: Any) -> str:
@@ -135,7 +139,8 @@ def mm(input: Tensor, mat2: Tensor) -> Tensor:
     """The product of two matrices."""
     if len(input.shape) != 2 or len(mat2.shape) != 2:
         raise RuntimeError("self must be a matrix" if len(input.shape) != 2 else "mat2 must be a matrix")
-    return _mm(*_factors(input, mat2))
+    input, mat2 = _factors(input, mat2)
+    return _mm(input, mat2)
 
 
 @samples(S(T(3), T(3)))
