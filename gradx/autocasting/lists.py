@@ -67,7 +67,7 @@ def _of(policies: dict[Policy, str]) -> dict[str, Policy]:
 CUDA: Final = _of(
     {
         lower: _PRODUCTS,
-        single: f"""exp expm1 log log10 log1p log2 pow reciprocal rsqrt square tan cumsum prod sum log_softmax softmax
+        single: f"""exp expm1 log log10 log1p log2 pow pow_scalar reciprocal rsqrt square tan cumsum prod sum log_softmax softmax
             logsumexp norm layer_norm softplus {_LOSSES}""",
         widest: "dot",
         refused: "binary_cross_entropy",
