@@ -81,18 +81,28 @@ def test_steps_on_cuda(factors, options, dtype):
         np.testing.assert_equal(cuda, cpu)
 
 
-@pytest.mark.cuda
-def test_gradients_of_any_layout_on_cuda():
-    leaf = gradx.ones(300, 5, device="cuda").t().detach().requires_grad_()
-    optimizer, scaler = Descent(gradx, leaf), gradx.amp.GradScaler("cuda", init_scale=4.0)
-    scaler.scale(leaf.sum()).backward()
-    scaler.unscale_(optimizer)
-    assert leaf.grad.tolist() == [[1.0] * 300] * 5
-    leaf.grad[4, 299] = NAN
-    scaler.update()
-    assert scaler.get_scale() == 4.0
+def many(m, device, place=None, value=NAN):
+    """Whether there is a step with more gradients than go into one launch, of all sizes, layouts and dtypes."""
+    leaves = [m.ones(n, device=device) for n in range(150)]
+    leaves += [m.ones(3, n, device=device).t().detach() for n in (5, 200_000)]
+    leaves += [m.ones(7, 9, device=device)[::2, ::2].detach(), m.ones(70_000, dtype=m.float64, device=device)]
+    for leaf in leaves:
+        leaf.requires_grad_()
+    optimizer, scaler = Descent(m, *leaves), m.amp.GradScaler(device, init_scale=4.0)
+    scaler.scale(sum(leaf.sum().float() for leaf in leaves)).backward()
+    leaves[152].grad = (m.ones(7, 9, device=device) * 4)[::2, ::2]  # with gaps in memory
+    if place is not None:
+        leaves[place].grad[..., -1] = value
     scaler.step(optimizer)
-    assert optimizer.steps == 0
+    return optimizer.steps, [leaf.grad.sum().item() for leaf in leaves if leaf.numel()]
+
+
+@pytest.mark.parametrize("place", [None, 1, 149, 150, 151, 152, 153])
+@pytest.mark.parametrize("value", [NAN, INF])
+def test_many_gradients(place, value, device):
+    known = many(gradx, device, place, value)
+    np.testing.assert_equal(known, many(gradx, "cpu", place, value))
+    assert known[0] == (place is None)
 
 
 def looked_at(m):

@@ -37,19 +37,6 @@ class _OfOptimizer:
         self.found_inf: dict[Device, Tensor] = {}
 
 
-class _Replicas:
-    """Copies of a tensor, on each device that asks for one."""
-
-    def __init__(self, master: Tensor) -> None:
-        self._master = master
-        self.copies: dict[Device, Tensor] = {}
-
-    def on(self, where: Device) -> Tensor:
-        if where not in self.copies:
-            self.copies[where] = self._master.to(where, copy=True)
-        return self.copies[where]
-
-
 class GradScaler:
     """Scales losses, and unscales gradients before an optimiser's step, which is left out if one is inf or NaN.
 
@@ -124,20 +111,19 @@ class GradScaler:
         """
         if not self._enabled:
             return outputs
-        replicas: list[_Replicas] = []
+        copies: dict[Device, Tensor] = {}  # of the scale
 
         def scaled(value: Any) -> Any:
             if isinstance(value, Tensor):
-                if not replicas:
-                    replicas.append(_Replicas(self._made_on(value.device)))
-                return value * replicas[0].on(value.device)
+                where = value.device
+                if where not in copies:
+                    copies[where] = self._made_on(where).to(where)
+                return value * copies[where]
             if isinstance(value, Iterable):
                 values = map(scaled, value)
                 return type(value)(values) if isinstance(value, (list, tuple)) else values
             raise ValueError("outputs must be a Tensor or an iterable of Tensors")
 
-        if isinstance(outputs, Tensor):
-            return outputs * self._made_on(outputs.device).to(outputs.device)
         return scaled(outputs)
 
     def unscale_(self, optimizer: Any) -> None:
@@ -156,7 +142,7 @@ class GradScaler:
         if known.stage is _Stage.STEPPED:
             raise RuntimeError("unscale_() is being called after step().")
         with no_grad():
-            known.found_inf = _unscale(_gradients(optimizer), scale.double().reciprocal().float())
+            known.found_inf = _unscale(_gradients(optimizer), scale)
         known.stage = _Stage.UNSCALED
 
     def step(self, optimizer: Any, *args: Any, **kwargs: Any) -> Any:
@@ -337,15 +323,16 @@ def _gradients(optimizer: Any) -> list[Tensor]:
     return found
 
 
-def _unscale(gradients: list[Tensor], inv_scale: Tensor) -> dict[Device, Tensor]:
-    """Multiply gradients by `inv_scale`, in place, one launch each. For each device, 1 if one was inf or NaN, else 0."""
-    factors, flags = (
-        _Replicas(inv_scale),
-        _Replicas(creation.full((), 0.0, dtype=dtypes.float32, device=inv_scale.device)),
-    )
+def _unscale(gradients: list[Tensor], scale: Tensor) -> dict[Device, Tensor]:
+    """Divide gradients by the scale, in place. For each of their devices, 1 if one was inf or NaN, else 0."""
+    by_device: defaultdict[Device, list[Tensor]] = defaultdict(list)
     for gradient in gradients:
-        where = gradient.device
-        unscale = backend_of(gradient.array).kernel("unscale")
-        unscale(gradient.array, flags.on(where).array, factors.on(where).array)
-        variables.count_change(gradient)
-    return flags.copies
+        by_device[gradient.device].append(gradient)
+    flags = {}
+    for where, there in by_device.items():
+        flag = flags[where] = creation.full((), 0.0, dtype=dtypes.float32, device=where)
+        unscale = backend_of(flag.array).kernel("unscale")
+        unscale(flag.array, scale.to(where).array, *[gradient.array for gradient in there])
+        for gradient in there:
+            variables.count_change(gradient)
+    return flags

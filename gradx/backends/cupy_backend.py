@@ -271,8 +271,11 @@ class CupyBackend(Backend):
 
     # ---- gradient scaling ------------------------------------------------------------------------------------
 
-    def unscale(self, g: Array, found_inf: Array, inv_scale: Array) -> None:
-        cuda_scaling.unscale(g, found_inf, inv_scale)
+    def unscale(self, found_inf: Array, scale: Array, *gradients: Array) -> None:
+        cuda_scaling.unscale(found_inf, scale, [g for g in gradients if cuda_scaling.takes(g)])
+        others = [g for g in gradients if not cuda_scaling.takes(g)]
+        if others:
+            super().unscale(found_inf, scale, *others)
 
     def update_scale(
         self, scale: Array, tracker: Array, found_inf: Array, growth: float, backoff: float, interval: int
