@@ -141,7 +141,7 @@ def adapted(name: str, args: tuple[Any, ...]) -> tuple[Any, ...]:
     policy, device, target = found
     eligible = {id(t): t for t in _tensors(args) if _eligible(t, device)}
     goal = policy(target, [t.array.dtype for t in eligible.values()])
-    if goal is None or all(t.array.dtype == goal for t in eligible.values()):
+    if all(t.array.dtype == goal for t in eligible.values()):
         return args
     return tuple(_converted(value, eligible, goal) for value in args)
 

@@ -12,7 +12,7 @@ from typing import Any, Final
 import numpy as np
 
 Dtype = np.dtype[Any]
-Policy = Callable[[Dtype, Sequence[Dtype]], Dtype | None]
+Policy = Callable[[Dtype, Sequence[Dtype]], Dtype]
 
 SINGLE: Final = np.dtype(np.float32)
 
@@ -45,18 +45,16 @@ def widest(target: Dtype, given: Sequence[Dtype]) -> Dtype:
     return SINGLE if SINGLE in given else target
 
 
-def unchanged(target: Dtype, given: Sequence[Dtype]) -> None:
-    """As it is: a single kernel in torch, composed here of operations some of which are listed."""
-
-
 def refused(target: Dtype, given: Sequence[Dtype]) -> Dtype:
     """Not at all: the gradient would leave the range of half precision."""
     raise RuntimeError(UNSAFE)
 
 
 _PRODUCTS = "addmm bmm linear matmul mm mv"
-_LOSSES = "binary_cross_entropy_with_logits huber_loss l1_loss mse_loss nll_loss smooth_l1_loss"
-_COMPOSED = "elu logsigmoid"
+_POWERS = "exp expm1 pow pow_scalar reciprocal rsqrt square"  # of pow, some are operations of their own here
+_LOGARITHMS = "log log10 log1p log2 logsumexp"
+_SUMS = "cumsum layer_norm log_softmax norm prod softmax sum"
+_LOSSES = "binary_cross_entropy_with_logits huber_loss l1_loss mse_loss nll_loss smooth_l1_loss squared_difference"
 
 
 def _of(policies: dict[Policy, str]) -> dict[str, Policy]:
@@ -67,11 +65,9 @@ def _of(policies: dict[Policy, str]) -> dict[str, Policy]:
 CUDA: Final = _of(
     {
         lower: _PRODUCTS,
-        single: f"""exp expm1 log log10 log1p log2 pow pow_scalar reciprocal rsqrt square tan cumsum prod sum log_softmax softmax
-            logsumexp norm layer_norm softplus {_LOSSES}""",
+        single: f"{_POWERS} {_LOGARITHMS} {_SUMS} {_LOSSES} softplus tan",
         widest: "dot",
         refused: "binary_cross_entropy",
-        unchanged: _COMPOSED,
     }
 )
 
@@ -80,7 +76,6 @@ CPU: Final = _of(
         lower: _PRODUCTS,
         single: f"binary_cross_entropy cross_entropy polar prod view_as_complex {_LOSSES}",
         widest: "cat stack",
-        unchanged: _COMPOSED,
     }
 )
 

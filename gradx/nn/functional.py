@@ -200,7 +200,6 @@ def layer_norm(
 
 
 @samples(*PAIRS, S(T(3), T(3), beta=0.5), oracle="nn.functional.smooth_l1_loss")
-@listed
 def smooth_l1_loss(input: Tensor, target: Tensor, reduction: str = "mean", beta: float = 1.0) -> Tensor:
     """`d**2 / (2 * beta)` where `d = |input - target|` is below `beta`, else `d - beta / 2` (Girshick, 2015)."""
     if beta == 0:
@@ -209,7 +208,6 @@ def smooth_l1_loss(input: Tensor, target: Tensor, reduction: str = "mean", beta:
 
 
 @samples(*PAIRS, S(T(3), T(3), delta=0.5), oracle="nn.functional.huber_loss")
-@listed
 def huber_loss(input: Tensor, target: Tensor, reduction: str = "mean", delta: float = 1.0) -> Tensor:
     """`d**2 / 2` where `d = |input - target|` is at most `delta`, else `delta * (d - delta / 2)` (Huber, 1964)."""
     return loss.reduced(loss._huber_loss(input, target, delta), reduction)
@@ -224,7 +222,6 @@ CHANCES = T(3, 4, low=0.3, high=0.7)
     S(CHANCES, CHANCES, T(4, low=0.5, grad=False), reduction="none"),
     oracle="nn.functional.binary_cross_entropy",
 )
-@listed
 def binary_cross_entropy(
     input: Tensor, target: Tensor, weight: Tensor | None = None, reduction: str = "mean"
 ) -> Tensor:
@@ -248,7 +245,6 @@ def binary_cross_entropy(
 @samples(
     *PAIRS, S(T(3, 4), T(3, 4), T(4, low=0.5, grad=False)), oracle="nn.functional.binary_cross_entropy_with_logits"
 )
-@listed
 def binary_cross_entropy_with_logits(
     input: Tensor,
     target: Tensor,
