@@ -9,7 +9,7 @@ import pytest
 import torch
 from calls import CASES, arguments, arrays_for, host, oracle, outputs
 from torch._subclasses.fake_tensor import FakeTensorMode
-from twin import same
+from twin import same, sentence
 
 import gradx
 from gradx.autocasting import CastingOp, lists
@@ -33,11 +33,11 @@ def inputs(name, i, kind):
 
 
 def dtype_names(call):
-    """The dtypes of what `call` gives; of an error, its type and first words."""
+    """The dtypes of what `call` gives; of an error, its first sentence."""
     try:
         return [str(out.dtype).rpartition(".")[2] for out in outputs(call())]
     except (RuntimeError, NotImplementedError) as error:
-        return RuntimeError, str(error)[:60].replace("torch.", "gradx.")
+        return sentence(str(error))
 
 
 def on_fake_cuda(name, i, arrays):
