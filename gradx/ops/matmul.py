@@ -115,7 +115,7 @@ def _require_one_dtype(input: Tensor, other: Tensor, name: str) -> None:
         found = f"dot : expected both vectors to have same dtype, but found {a.title} and {b.title}"
     else:
         found = f"expected m1 and m2 to have the same dtype, but got: {a.type_name} != {b.type_name}"
-    raise RuntimeError(f"{found}. Matrix products do not promote: convert one with .to(dtype).")
+    raise RuntimeError(f"{found}\nMatrix products do not promote: convert one with .to(dtype).")
 
 
 def _misfit(a: Any, b: Any) -> str:
