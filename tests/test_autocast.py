@@ -97,7 +97,7 @@ def test_lists_are_those_that_torch_registers(key, table):
     theirs = {name.removeprefix("aten::").partition(".")[0].removesuffix("_loss") for name in found}
     ours = {name.removesuffix("_loss") for name in table}
     parts = {"square", "pow_scalar", "squared_difference", "mv"}  # of torch's pow, mse_loss and matmul
-    assert ours - theirs <= parts
+    assert ours - theirs <= parts | {"cross_entropy"}  # on CUDA two operations, both listed
     assert theirs & {name.removesuffix("_loss") for name in (*OPS, *TABLE)} <= ours | {"index_put"}  # ours is in place
 
 
