@@ -276,13 +276,15 @@ def _output(operation: Op, number: int, *args: Any) -> Any:
     return operation(*args)[number]
 
 
-def renamed(name: str, node_name: str, **rules: Rule) -> Op:
+def renamed(name: str, node_name: str, called: str | None = None, **rules: Rule) -> Op:
     """The operation called `name`, whose calls are recorded as `node_name`: one operation may be torch's several.
 
     Args:
+        called: what errors and autocast call it, if not `name`.
         rules: those that are other than the operation's.
     """
     twin = copy.copy(OPS[name])
+    twin.name = called or name
     twin.plans = {}
     twin.rules = twin.rules | {twin.parameters.index(argument): rule for argument, rule in rules.items()}
     twin.set_names(node_name)

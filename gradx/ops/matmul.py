@@ -32,8 +32,7 @@ def _dot(input: Tensor, tensor: Tensor) -> Tensor:
     """The sum of products of two vectors of one length."""
 
 
-_inner = renamed("dot", "DotBackward0")
-_inner.name = "matmul"  # of which autocast knows other things than of dot
+_inner = renamed("dot", "DotBackward0", called="matmul")  # which autocast casts as it does not cast dot
 
 
 @op(
