@@ -6,7 +6,17 @@
 (tensor([2., 4., 6.]),)
 """
 
-from gradx import autograd, cuda, nn, utils
+from gradx import amp, autograd, cuda, nn, utils
+from gradx.amp.autocast_mode import (
+    autocast,
+    clear_autocast_cache,
+    get_autocast_dtype,
+    is_autocast_cache_enabled,
+    is_autocast_enabled,
+    set_autocast_cache_enabled,
+    set_autocast_dtype,
+    set_autocast_enabled,
+)
 from gradx.anomaly import is_anomaly_enabled
 from gradx.backends.faults import OutOfMemoryError
 from gradx.creation import (
@@ -141,12 +151,14 @@ __all__ = [
     "all",
     "amax",
     "amin",
+    "amp",
     "angle",
     "any",
     "arange",
     "argmax",
     "argmin",
     "as_tensor",
+    "autocast",
     "autograd",
     "bfloat16",
     "bitwise_and",
@@ -164,6 +176,7 @@ __all__ = [
     "cfloat",
     "chunk",
     "clamp",
+    "clear_autocast_cache",
     "clip",
     "clone",
     "complex",
@@ -203,6 +216,7 @@ __all__ = [
     "full_like",
     "gather",
     "ge",
+    "get_autocast_dtype",
     "get_default_device",
     "get_default_dtype",
     "get_device_fallback",
@@ -218,6 +232,8 @@ __all__ = [
     "int32",
     "int64",
     "is_anomaly_enabled",
+    "is_autocast_cache_enabled",
+    "is_autocast_enabled",
     "is_grad_enabled",
     "is_inference_mode_enabled",
     "is_tensor",
@@ -281,6 +297,9 @@ __all__ = [
     "rsqrt",
     "save",
     "select",
+    "set_autocast_cache_enabled",
+    "set_autocast_dtype",
+    "set_autocast_enabled",
     "set_default_device",
     "set_default_dtype",
     "set_device_fallback",

@@ -26,6 +26,7 @@ FLOORS = [
     {"saved"},
     {"node", "out"},
     {"op"},
+    {"autocasting"},
     {"ops"},
     {"engine"},
     {"differentiate", "inplace", "serialization"},
@@ -34,7 +35,7 @@ FLOORS = [
     {"exchange"},
     {"creation"},
     {"sampling"},
-    {"autograd", "nn", "cuda"},
+    {"amp", "autograd", "nn", "cuda"},
     {"utils"},
     {""},  # gradx/__init__.py
     {"cli", "__main__"},

@@ -15,7 +15,15 @@ import cupy
 import numpy as np
 from cupy.cuda.device import get_device_id
 
-from gradx.backends import cuda_classes, cuda_faults, cuda_fusion, cuda_kernels, cuda_memory, first_use
+from gradx.backends import (
+    cuda_classes,
+    cuda_faults,
+    cuda_fusion,
+    cuda_kernels,
+    cuda_memory,
+    cuda_scaling,
+    first_use,
+)
 from gradx.backends.base import Backend, misfit
 from gradx.backends.expression import SymbolicBackend, parameters_of
 from gradx.backends.kernels import Array, Dims, Elementwise
@@ -310,6 +318,19 @@ class CupyBackend(Backend):
         if x.dtype.kind == "V" and max(x.ndim, y.ndim) > 2:  # of which CuPy knows no stacks
             x, y = self._wide(x), self._wide(y)
         return super().mm(x, y)
+
+    # ---- gradient scaling ------------------------------------------------------------------------------------
+
+    def unscale(self, found_inf: Array, scale: Array, *gradients: Array) -> None:
+        cuda_scaling.unscale(found_inf, scale, [g for g in gradients if cuda_scaling.takes(g)])
+        others = [g for g in gradients if not cuda_scaling.takes(g)]
+        if others:
+            super().unscale(found_inf, scale, *others)
+
+    def update_scale(
+        self, scale: Array, tracker: Array, found_inf: Array, growth: float, backoff: float, interval: int
+    ) -> None:
+        cuda_scaling.update_scale(scale, tracker, found_inf, growth, backoff, interval)
 
     # ---- shapes ----------------------------------------------------------------------------------------------
 
