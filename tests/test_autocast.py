@@ -7,7 +7,7 @@ import threading
 import numpy as np
 import pytest
 import torch
-from calls import CASES, arguments, arrays_for, host, oracle, outputs
+from calls import CASES, arguments, arrays_for, host, oracle, outputs, torch_tensor
 from torch._subclasses.fake_tensor import FakeTensorMode
 from twin import same, sentence
 
@@ -17,19 +17,21 @@ from gradx.backends.cuda_status import Diagnosis
 from gradx.op import OPS, Op
 from gradx.samples import TABLE
 
-INPUTS = {  # the dtype of the n-th floating-point input
-    "half": lambda n: np.float16,
-    "single": lambda n: np.float32,
-    "half first": lambda n: (np.float16, np.float32)[n % 2],
-    "single first": lambda n: (np.float32, np.float16)[n % 2],
-    "double": lambda n: np.float64,
+INPUTS = {  # the dtype of the n-th floating-point input, in a block for `lower`
+    "lower": lambda n, lower: lower,
+    "single": lambda n, lower: np.float32,
+    "lower first": lambda n, lower: (lower, np.float32)[n % 2],
+    "single first": lambda n, lower: (np.float32, lower)[n % 2],
+    "double": lambda n, lower: np.float64,
+    "float16": lambda n, lower: np.float16,
 }
+LOWER = ["float16", "bfloat16"]
 
 
-def inputs(name, i, kind):
+def inputs(name, i, kind, lower):
     """The arrays of a sample call, with mixed dtypes."""
-    arrays = arrays_for(name, i, np.float32)
-    return [a.astype(INPUTS[kind](n)) if a.dtype.kind == "f" else a for n, a in enumerate(arrays)]
+    arrays, lower = arrays_for(name, i, np.float32), getattr(gradx, lower).dtype
+    return [a.astype(INPUTS[kind](n, lower)) if a.dtype.kind == "f" else a for n, a in enumerate(arrays)]
 
 
 def dtype_names(call):
@@ -43,7 +45,8 @@ def dtype_names(call):
 def on_fake_cuda(name, i, arrays):
     """A sample call on torch's fake CUDA tensors, which have dtypes and no elements."""
     entry, sample = TABLE[name], TABLE[name].samples[i]
-    tensors = [torch.empty(a.shape, dtype=torch.tensor(a).dtype, device="cuda") for a in arrays]
+    dtypes = [getattr(torch, a.dtype.name) for a in arrays]
+    tensors = [torch.empty(a.shape, dtype=d, device="cuda") for a, d in zip(arrays, dtypes, strict=True)]
     return oracle(entry)(*arguments(sample, tensors), **sample.kwargs)
 
 
@@ -54,40 +57,46 @@ def fake_cuda():
     with FakeTensorMode():
         yield
     torch.set_autocast_enabled("cuda", False)
+    torch.set_autocast_dtype("cuda", torch.float16)
 
 
+@pytest.mark.parametrize("lower", LOWER)
 @pytest.mark.parametrize(("name", "i"), CASES)
-def test_cuda_lists(name, i, device, fake_cuda, monkeypatch):
+def test_cuda_lists(name, i, lower, device, fake_cuda, monkeypatch):
     """Torch's lists for CUDA. On the CPU, where they are not in force, they are put in the place of the CPU's."""
     monkeypatch.setitem(lists.LISTS, "cpu", lists.CUDA)
+    torch.set_autocast_dtype("cuda", getattr(torch, lower))
     for kind in INPUTS:
-        entry, sample, arrays = TABLE[name], TABLE[name].samples[i], inputs(name, i, kind)
+        entry, sample, arrays = TABLE[name], TABLE[name].samples[i], inputs(name, i, kind, lower)
         theirs = dtype_names(lambda: on_fake_cuda(name, i, arrays))
-        with gradx.autocast(device, gradx.float16):
+        with gradx.autocast(device, getattr(gradx, lower)):
             tensors = [gradx.tensor(a, device=device) for a in arrays]
             ours = dtype_names(lambda: entry.function(*arguments(sample, tensors), **sample.kwargs))
         assert ours == theirs, kind
 
 
+@pytest.mark.parametrize("lower", LOWER)
 @pytest.mark.parametrize(("name", "i"), CASES)
-def test_cpu_lists(name, i):
+def test_cpu_lists(name, i, lower):
     """Torch's lists for the CPU, and its results: those in float32 to the precision of float32."""
     for kind in INPUTS:
         if name == "layer_norm" and i == 1 and "first" in kind:
             continue  # torch takes no parameters of two dtypes
-        entry, sample, arrays = TABLE[name], TABLE[name].samples[i], inputs(name, i, kind)
+        entry, sample, arrays = TABLE[name], TABLE[name].samples[i], inputs(name, i, kind, lower)
         results = []
 
         def run(module, function, sample=sample, arrays=arrays, results=results):
-            with module.autocast("cpu", module.float16):
-                result = function(*arguments(sample, [module.tensor(a) for a in arrays]), **sample.kwargs)
+            make = torch_tensor if module is torch else gradx.tensor
+            with module.autocast("cpu", getattr(module, lower)):
+                result = function(*arguments(sample, [make(a) for a in arrays]), **sample.kwargs)
             results.append(outputs(result))
             return result
 
         theirs = dtype_names(lambda: run(torch, oracle(entry)))
         assert dtype_names(lambda: run(gradx, entry.function)) == theirs, kind
         for others, ours in zip(*results, strict=True) if results else ():
-            rtol, atol = (4e-3, 4e-3) if ours.dtype is gradx.float16 else (1e-5, 2e-6)
+            eps = float(gradx.finfo(ours.dtype).eps) if ours.dtype.is_floating_point else 0
+            rtol, atol = (4 * eps, 4 * eps) if ours.dtype in (gradx.float16, gradx.bfloat16) else (1e-5, 2e-6)
             np.testing.assert_allclose(host(ours), host(others), rtol, atol, err_msg=kind)
 
 

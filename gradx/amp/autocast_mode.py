@@ -14,12 +14,12 @@ from gradx.autocasting import Settings, state
 from gradx.backends.cuda_status import diagnose
 from gradx.device import device
 from gradx.dtypes import dtype as Dtype
-from gradx.dtypes import float16, float64
+from gradx.dtypes import bfloat16, float16, float64
 from gradx.tensor import Tensor
 
 F = TypeVar("F", bound=Callable[..., Any])
 
-LOWER = (float16,)  # what the CPU casts to
+LOWER = (bfloat16, float16)  # what the CPU casts to
 
 
 def is_autocast_available(device_type: str) -> bool:
@@ -43,10 +43,10 @@ def set_autocast_enabled(device_type: str, enabled: bool) -> None:
 
 
 def get_autocast_dtype(device_type: str) -> Dtype:
-    """The lower dtype that operations are cast to: unless set, float16.
+    """The lower dtype that operations are cast to: unless set, float16 on CUDA, and bfloat16 on the CPU.
 
-    >>> get_autocast_dtype("cuda")
-    gradx.float16
+    >>> get_autocast_dtype("cuda"), get_autocast_dtype("cpu")
+    (gradx.float16, gradx.bfloat16)
     """
     return state.dtypes[_type(device_type)]
 

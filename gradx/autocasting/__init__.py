@@ -40,7 +40,7 @@ class _State(threading.local):
 
     def __init__(self) -> None:
         self.enabled: frozenset[str] = frozenset()  # device types
-        self.dtypes = {"cuda": dtypes.float16, "cpu": dtypes.float16}
+        self.dtypes = {"cuda": dtypes.float16, "cpu": dtypes.bfloat16}
         self.cache: dict[int, Cast] = {}  # by the leaf's id
 
 
