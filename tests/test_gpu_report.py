@@ -147,6 +147,7 @@ def test_a_crash_of_pytest_leaves_the_end_of_its_output(tmp_path: Path) -> None:
 def test_no_test_found_is_told(tmp_path: Path) -> None:
     suite = run_suite(["tests/test_other.py"], checkout(tmp_path, "def test_good(): pass"))
     assert suite.exit_code == 4
+    assert counts(vars(suite)) == "no test was found"
     assert "test_other.py" in suite.output_tail
 
 

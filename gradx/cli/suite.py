@@ -56,7 +56,8 @@ class Suite:
 def counts(tests: Mapping[str, Any]) -> str:
     """The fields of a `Suite` in words: "812 passed, 1 failed, 3 skipped", or why there are none."""
     words = {"passed": "passed", "failed": "failed", "errors": "with errors", "skipped": "skipped"}
-    return tests["why_not"] or ", ".join(f"{tests[kind]} {word}" for kind, word in words.items() if tests[kind])
+    known = ", ".join(f"{tests[kind]} {word}" for kind, word in words.items() if tests[kind])
+    return tests["why_not"] or known or "no test was found"
 
 
 def run_suite(tests: Sequence[str] = (), root: Path = ROOT) -> Suite:
