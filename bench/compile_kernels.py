@@ -88,6 +88,11 @@ class Program:
     include: list[str]
     source: str
 
+    def kernel(self) -> str:
+        """The kernel's name. A source of several is compiled for the one whose name is a macro, in capitals."""
+        names = KERNEL.findall(self.source)
+        return next((name for name in names if f"-D{name.upper()}" in self.options), names[0] if names else "?")
+
     def title(self, kernel: str) -> str:
         """A kernel's name and the macros it was compiled with."""
         return " ".join([kernel, *(option[2:] for option in self.options if option.startswith("-D"))])
@@ -105,8 +110,7 @@ class Outcome:
     def faults(self) -> Iterator[str]:
         """What there is to say against it, a text each."""
         if self.complaint:
-            name = KERNEL.search(self.program.source)
-            yield f"sm_{self.arch} {self.program.title(name[1] if name else '?')}\n{self.complaint}"
+            yield f"sm_{self.arch} {self.program.title(self.program.kernel())}\n{self.complaint}"
         for usage in self.usages:
             title = f"sm_{self.arch} {self.program.title(usage.name)}"
             if usage.spilled > allowed(title):
@@ -132,6 +136,10 @@ class Nvrtc:
         headers = [path for place in places for path in place.glob("*/include/cuda_fp16.h")]
         if not libraries or not headers:
             raise FileNotFoundError("There is no NVRTC: pip install nvidia-cuda-nvrtc nvidia-cuda-runtime")
+        for builtins in libraries[0].parent.glob(
+            "libnvrtc-builtins.so.*"
+        ):  # which some versions do not find themselves
+            ctypes.CDLL(str(builtins))
         self._library = ctypes.CDLL(str(libraries[0]))
         self._include = headers[0].parent
 

@@ -40,8 +40,15 @@ def tool() -> ModuleType:
 
 
 def program(tool: ModuleType, owner: str = "gradx") -> Any:
-    source = 'extern "C" __global__ void __launch_bounds__(8) softmax(const float* x) {}'
+    source = 'extern "C" __global__ void __launch_bounds__(8 * 4)\nsoftmax(const float* x) {}'
     return tool.Program(owner, [], ["-std=c++17", "-DLANES=8", "-DLOG=0"], [], source)
+
+
+def test_a_program_knows_its_kernel(tool: ModuleType) -> None:
+    source = "__global__ void one(int n) {}\n__global__ void __launch_bounds__(8) two(int n) {}"
+    assert program(tool).kernel() == "softmax"
+    assert tool.Program("gradx", [], [], [], source).kernel() == "one"
+    assert tool.Program("gradx", [], ["-DTWO"], [], source).kernel() == "two"
 
 
 def test_the_log_is_read(tool: ModuleType) -> None:
