@@ -6,8 +6,19 @@
 (tensor([2., 4., 6.]),)
 """
 
-from gradx import autograd, cuda, nn, utils
+from gradx import amp, autograd, cuda, nn, utils
+from gradx.amp.autocast_mode import (
+    autocast,
+    clear_autocast_cache,
+    get_autocast_dtype,
+    is_autocast_cache_enabled,
+    is_autocast_enabled,
+    set_autocast_cache_enabled,
+    set_autocast_dtype,
+    set_autocast_enabled,
+)
 from gradx.anomaly import is_anomaly_enabled
+from gradx.backends.faults import OutOfMemoryError
 from gradx.creation import (
     arange,
     as_tensor,
@@ -47,6 +58,7 @@ from gradx.dtypes import (
     set_default_dtype,
     uint8,
 )
+from gradx.exchange import from_dlpack, to_dlpack
 from gradx.modes import (
     enable_grad,
     inference_mode,
@@ -128,6 +140,7 @@ from gradx.tensor import Tensor
 
 __all__ = [
     "DeviceFallbackWarning",
+    "OutOfMemoryError",
     "Size",
     "Tensor",
     "__version__",
@@ -138,12 +151,14 @@ __all__ = [
     "all",
     "amax",
     "amin",
+    "amp",
     "angle",
     "any",
     "arange",
     "argmax",
     "argmin",
     "as_tensor",
+    "autocast",
     "autograd",
     "bfloat16",
     "bitwise_and",
@@ -161,6 +176,7 @@ __all__ = [
     "cfloat",
     "chunk",
     "clamp",
+    "clear_autocast_cache",
     "clip",
     "clone",
     "complex",
@@ -194,11 +210,13 @@ __all__ = [
     "float64",
     "floor",
     "floor_divide",
+    "from_dlpack",
     "from_numpy",
     "full",
     "full_like",
     "gather",
     "ge",
+    "get_autocast_dtype",
     "get_default_device",
     "get_default_dtype",
     "get_device_fallback",
@@ -214,6 +232,8 @@ __all__ = [
     "int32",
     "int64",
     "is_anomaly_enabled",
+    "is_autocast_cache_enabled",
+    "is_autocast_enabled",
     "is_grad_enabled",
     "is_inference_mode_enabled",
     "is_tensor",
@@ -277,6 +297,9 @@ __all__ = [
     "rsqrt",
     "save",
     "select",
+    "set_autocast_cache_enabled",
+    "set_autocast_dtype",
+    "set_autocast_enabled",
     "set_default_device",
     "set_default_dtype",
     "set_device_fallback",
@@ -301,6 +324,7 @@ __all__ = [
     "tan",
     "tanh",
     "tensor",
+    "to_dlpack",
     "transpose",
     "true_divide",
     "trunc",

@@ -1,7 +1,8 @@
 """Making tensors from data and from constants.
 
 All take torch's keywords: `dtype`, `device` ("cpu", "cuda", "cuda:1", "auto"; None is the default device),
-`requires_grad`.
+`requires_grad`. `tensor`, `full`, `zeros`, `ones`, `empty`, `rand`, `randn` and `randint` also take
+`pin_memory`.
 """
 
 from __future__ import annotations
@@ -12,18 +13,22 @@ from typing import Any
 import numpy as np
 
 from gradx import dtypes
-from gradx.backends import backend_for, backend_of, is_array
+from gradx.backends import backend_for, backend_of
+from gradx.exchange import borrowed
+from gradx.ops import transfer
 from gradx.ops.shape import flat
-from gradx.ops.transfer import move
 from gradx.placement import resolve
 from gradx.tensor import Tensor
 
 
-def tensor(data: Any, *, dtype: Any = None, device: Any = None, requires_grad: bool = False) -> Tensor:
+def tensor(
+    data: Any, *, dtype: Any = None, device: Any = None, requires_grad: bool = False, pin_memory: bool = False
+) -> Tensor:
     """A new tensor with a copy of `data`.
 
     Args:
-        data: numbers, nested sequences of them, a NumPy or CuPy array, or a tensor.
+        data: numbers, nested sequences of them, a NumPy or CuPy array, a tensor, or another library's array: whatever
+            has ``__dlpack__`` or ``__cuda_array_interface__``.
         dtype: otherwise the default dtype for Python floats, int64 for ints, and an array's own.
         device: otherwise the default device for Python data and NumPy arrays, and a CuPy array's own.
         requires_grad: record what is computed from it.
@@ -33,13 +38,14 @@ def tensor(data: Any, *, dtype: Any = None, device: Any = None, requires_grad: b
     tensor([[1, 2],
             [3, 4]])
     """
-    made = as_tensor(data.detach() if isinstance(data, Tensor) else data, dtype=dtype, device=device)
-    shared = isinstance(data, Tensor) or is_array(data)
-    return finish(Tensor(backend_of(made.array).contiguous(made.array)) if shared else made, requires_grad)
+    source = data.detach() if isinstance(data, Tensor) else borrowed(data)
+    made = as_tensor(data if source is None else source, dtype=dtype, device=device)
+    fresh = made if source is None else Tensor(backend_of(made.array).contiguous(made.array))
+    return finish(fresh, requires_grad, pin_memory)
 
 
 def as_tensor(data: Any, dtype: Any = None, device: Any = None) -> Tensor:
-    """`data` as a tensor, sharing memory and history where neither dtype nor device changes.
+    """`data` as a tensor, sharing memory and history where neither dtype nor device changes. See `tensor`.
 
     >>> import gradx, numpy as np
     >>> a = np.zeros(2)
@@ -50,9 +56,7 @@ def as_tensor(data: Any, dtype: Any = None, device: Any = None) -> Tensor:
     """
     if isinstance(data, Tensor):
         result = data
-    elif is_array(data):
-        array = backend_of(data).xp.asarray(data)
-        dtypes.of_numpy(array.dtype)  # raises for what cannot be a tensor
+    elif (array := borrowed(data)) is not None:
         result = Tensor(array)
         if device is None and backend_of(array).device_type == "cpu":
             device = resolve(None)
@@ -151,13 +155,22 @@ def _holds_numpy(data: Any) -> bool:
     return isinstance(data, (np.ndarray, np.generic))
 
 
-def finish(result: Tensor, requires_grad: bool) -> Tensor:
+def finish(result: Tensor, requires_grad: bool, pin_memory: bool = False) -> Tensor:
     if requires_grad and result.array.dtype.kind not in dtypes.INEXACT:
         raise RuntimeError(
             "Only Tensors of floating point and complex dtype can require gradients. This one would hold "
             f"{result.dtype}: ask for a floating-point dtype."
         )
+    if pin_memory:
+        result = _pinned(result)
     return result.requires_grad_() if requires_grad else result
+
+
+def _pinned(result: Tensor) -> Tensor:
+    if result.is_cuda:
+        raise RuntimeError("Only dense CPU tensors can be pinned. Leave out pin_memory for tensors on a GPU.")
+    missing = "no pinned memory allocator is available on this system."
+    return transfer.pin_memory(result, f"pin_memory=True requires a CUDA or other accelerator backend; {missing}")
 
 
 def shape_of(name: str, sizes: tuple[Any, ...], size: Any) -> tuple[int, ...]:
@@ -177,7 +190,15 @@ def shape_of(name: str, sizes: tuple[Any, ...], size: Any) -> tuple[int, ...]:
     return shape
 
 
-def full(size: Any, fill_value: Any, *, dtype: Any = None, device: Any = None, requires_grad: bool = False) -> Tensor:
+def full(
+    size: Any,
+    fill_value: Any,
+    *,
+    dtype: Any = None,
+    device: Any = None,
+    requires_grad: bool = False,
+    pin_memory: bool = False,
+) -> Tensor:
     """A tensor of the given shape, every element `fill_value`, whose type gives the dtype unless one is given.
 
     >>> import gradx
@@ -195,10 +216,17 @@ def full(size: Any, fill_value: Any, *, dtype: Any = None, device: Any = None, r
     where = resolve(device)
     shape = shape_of("full", (), size)
     array = backend_for(where).full(shape, fill_value, chosen.dtype, where)
-    return finish(Tensor(array), requires_grad)
+    return finish(Tensor(array), requires_grad, pin_memory)
 
 
-def zeros(*sizes: Any, size: Any = None, dtype: Any = None, device: Any = None, requires_grad: bool = False) -> Tensor:
+def zeros(
+    *sizes: Any,
+    size: Any = None,
+    dtype: Any = None,
+    device: Any = None,
+    requires_grad: bool = False,
+    pin_memory: bool = False,
+) -> Tensor:
     """A tensor of zeros: ``zeros(2, 3)`` or ``zeros((2, 3))``.
 
     >>> import gradx
@@ -206,10 +234,18 @@ def zeros(*sizes: Any, size: Any = None, dtype: Any = None, device: Any = None, 
     tensor([0., 0.])
     """
     chosen = dtype or dtypes.get_default_dtype()
-    return full(shape_of("zeros", sizes, size), 0, dtype=chosen, device=device, requires_grad=requires_grad)
+    shape = shape_of("zeros", sizes, size)
+    return full(shape, 0, dtype=chosen, device=device, requires_grad=requires_grad, pin_memory=pin_memory)
 
 
-def ones(*sizes: Any, size: Any = None, dtype: Any = None, device: Any = None, requires_grad: bool = False) -> Tensor:
+def ones(
+    *sizes: Any,
+    size: Any = None,
+    dtype: Any = None,
+    device: Any = None,
+    requires_grad: bool = False,
+    pin_memory: bool = False,
+) -> Tensor:
     """A tensor of ones.
 
     >>> import gradx
@@ -217,15 +253,23 @@ def ones(*sizes: Any, size: Any = None, dtype: Any = None, device: Any = None, r
     tensor([1., 1.])
     """
     chosen = dtype or dtypes.get_default_dtype()
-    return full(shape_of("ones", sizes, size), 1, dtype=chosen, device=device, requires_grad=requires_grad)
+    shape = shape_of("ones", sizes, size)
+    return full(shape, 1, dtype=chosen, device=device, requires_grad=requires_grad, pin_memory=pin_memory)
 
 
-def empty(*sizes: Any, size: Any = None, dtype: Any = None, device: Any = None, requires_grad: bool = False) -> Tensor:
+def empty(
+    *sizes: Any,
+    size: Any = None,
+    dtype: Any = None,
+    device: Any = None,
+    requires_grad: bool = False,
+    pin_memory: bool = False,
+) -> Tensor:
     """A tensor whose elements are whatever the memory held."""
     where = resolve(device)
     chosen = dtypes.get_default_dtype() if dtype is None else dtypes.as_dtype(dtype)
     array = backend_for(where).empty(shape_of("empty", sizes, size), chosen.dtype, where)
-    return finish(Tensor(array), requires_grad)
+    return finish(Tensor(array), requires_grad, pin_memory)
 
 
 def full_like(
@@ -325,9 +369,11 @@ def result_type(tensor1: Any, tensor2: Any) -> dtypes.dtype:
     return dtypes.of_numpy(dtypes.result_dtype(dtypes.operands((tensor1, tensor2))))
 
 
-def from_host(values: np.ndarray[Any, Any], dtype: Any, device: Any, requires_grad: bool) -> Tensor:
+def from_host(
+    values: np.ndarray[Any, Any], dtype: Any, device: Any, requires_grad: bool, pin_memory: bool = False
+) -> Tensor:
     """A tensor from values made on the host; the copy to another device is the point of asking for that device."""
     chosen = dtypes.get_default_dtype() if dtype is None else dtypes.as_dtype(dtype)
     made = Tensor(np.asarray(values).astype(chosen.dtype, copy=False))
     where = resolve(device)
-    return finish(move(made, where), requires_grad)
+    return finish(transfer.move(made, where), requires_grad, pin_memory)

@@ -125,6 +125,20 @@ def overwrite(variable: Variable, result: Variable, *, one_value: bool = False) 
         take_history(variable, result)
 
 
+def copied_without_waiting(variable: Variable, src: Any) -> bool:
+    """Copy the elements of `src` over those of the tensor, one on the host and one on a device, if nothing has to be
+    recorded, converted or broadcast; say whether. From or to pinned memory, the stream does it and the host goes on."""
+    if not isinstance(src, Variable) or (modes.is_grad_enabled() and (_involved(variable) or _involved(src))):
+        return False
+    array, new = variable.array, src.array
+    alike = array.shape == new.shape and array.dtype == new.dtype
+    if type(array) is type(new) or not (alike and array.flags.c_contiguous and new.flags.c_contiguous):
+        return False
+    variables.count_change(variable)
+    backend_of(new if backend_of(array).device_type == "cpu" else array).send(array, new)
+    return True
+
+
 def require_castable(variable: Variable, *operands: Any) -> None:
     """Raise torch's error if the dtype that an operation of these operands gives cannot be written over the tensor."""
     dtypes.require_castable(dtypes.result_dtype(dtypes.operands((variable, *operands))), variable.array.dtype)

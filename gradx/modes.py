@@ -18,6 +18,7 @@ class _Mode(threading.local):
     saving: Callable[[Any], None] | None = None  # what to do with a node that has saved arrays
     changing: tuple[Callable[[Any], None], ...] = ()  # told before a tensor changes in place
     evaluating: Any = None  # the node whose rules run, noted under anomaly detection
+    autocast: dict[str, Any] | None = None  # for each device type that casts, the lower dtype; None if none does
 
 
 mode = _Mode()
@@ -37,6 +38,15 @@ def is_grad_enabled() -> bool:
 def is_inference_mode_enabled() -> bool:
     """Whether this thread is in `inference_mode`."""
     return mode.inference
+
+
+def uncast(function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+    """What `function` gives when autocast casts nothing."""
+    before, mode.autocast = mode.autocast, None
+    try:
+        return function(*args, **kwargs)
+    finally:
+        mode.autocast = before
 
 
 class _Block:

@@ -45,6 +45,7 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 OPS: dict[str, Op] = {}  # every declared operation
+TWINS: list[Op] = []  # and those that `renamed` made of them
 
 # Categories of numbers, for a quick look whether anything must be promoted.
 _RANK = {type(None): -1, bool: 0, int: 1, float: 2, complex: 3}
@@ -237,7 +238,7 @@ class Op:
                     name = self.parameters[min(i, len(self.parameters) - 1)]
                     kind = type(value).__name__
                     raise TypeError(f"{self.name}(): argument '{name}' (position {i + 1}) must be Tensor, not {kind}")
-                value = lifted[i] = variables.tensor_type(backend_of(value).xp.asarray(value))
+                value = lifted[i] = variables.tensor_type(backend_of(value).plain(value))
             places[str(backend_of(value.array).device_of(value.array))] = None
         if len(places) > 1:
             raise RuntimeError(
@@ -282,16 +283,19 @@ def _output(operation: Op, number: int, *args: Any) -> Any:
     return operation(*args)[number]
 
 
-def renamed(name: str, node_name: str, **rules: Rule) -> Op:
+def renamed(name: str, node_name: str, called: str | None = None, **rules: Rule) -> Op:
     """The operation called `name`, whose calls are recorded as `node_name`: one operation may be torch's several.
 
     Args:
+        called: what errors and autocast call it, if not `name`.
         rules: those that are other than the operation's.
     """
     twin = copy.copy(OPS[name])
+    twin.name = called or name
     twin.plans = {}
     twin.rules = twin.rules | {twin.parameters.index(argument): rule for argument, rule in rules.items()}
     twin.set_names(node_name)
+    TWINS.append(twin)
     return twin
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from gradx import dtypes, variables
 from gradx.backends import backend_of
-from gradx.modes import mode, no_grad
+from gradx.modes import mode, no_grad, uncast
 from gradx.variables import Variable
 
 
@@ -23,6 +23,8 @@ def into(out: Any, name: str, operands: Iterable[Any], compute: Callable[[], Any
         TypeError: `out` is no tensor.
         RuntimeError: it or an operand requires grad, or its dtype cannot take the result.
     """
+    if mode.autocast is not None:  # as in torch: the result is to have the dtype of `out`
+        return uncast(into, out, name, operands, compute)
     if not isinstance(out, Variable):
         raise TypeError(f"{name}(): argument 'out' must be Tensor, not {type(out).__name__}")
     if mode.grad and any(isinstance(t, Variable) and variables.requires_grad(t) for t in (out, *operands)):

@@ -6,7 +6,7 @@ import os
 import warnings
 from typing import Any, Literal
 
-from gradx.backends import backend_for
+from gradx.backends import Backend, backend_for
 from gradx.backends.cuda_status import diagnose
 from gradx.device import device
 
@@ -82,6 +82,18 @@ def resolve(spec: Any) -> device:
             f"CUDA error: invalid device ordinal. {where} was asked for, and there are {backend.device_count()} devices."
         )
     return where
+
+
+def pinning_backend(missing: str) -> Backend:
+    """The backend whose devices copy from pinned memory by themselves: CUDA's.
+
+    Raises:
+        RuntimeError: CUDA cannot be used. The message starts with the sentence `missing`.
+    """
+    status = diagnose()
+    if not status.usable:
+        raise RuntimeError(f"{missing} {status.cause} {status.fix}")
+    return backend_for(device("cuda"))
 
 
 def _fall_back(where: device, why: str) -> device:

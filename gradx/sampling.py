@@ -14,28 +14,42 @@ from gradx.ops.shape import flat
 from gradx.tensor import Tensor
 
 
-def rand(*sizes: Any, size: Any = None, dtype: Any = None, device: Any = None, requires_grad: bool = False) -> Tensor:
+def rand(
+    *sizes: Any,
+    size: Any = None,
+    dtype: Any = None,
+    device: Any = None,
+    requires_grad: bool = False,
+    pin_memory: bool = False,
+) -> Tensor:
     """Random numbers, uniform from 0 to below 1; of complex ones, both parts."""
     shape = shape_of("rand", sizes, size)
     _require_inexact("rand", dtype)
     if _complex(dtype):
         parts = random.generator().random((*shape, 2))
-        return from_host(parts[..., 0] + 1j * parts[..., 1], dtype, device, requires_grad)
+        return from_host(parts[..., 0] + 1j * parts[..., 1], dtype, device, requires_grad, pin_memory)
     values = random.generator().random(shape, np.float32)
     if dtype is not None and dtypes.as_dtype(dtype).itemsize == 2:  # halves would round the largest up to 1
         steps = np.float32(2 / dtypes.finfo(dtypes.as_dtype(dtype)).eps)
         values = np.floor(values * steps) / steps
-    return from_host(values, dtype, device, requires_grad)
+    return from_host(values, dtype, device, requires_grad, pin_memory)
 
 
-def randn(*sizes: Any, size: Any = None, dtype: Any = None, device: Any = None, requires_grad: bool = False) -> Tensor:
+def randn(
+    *sizes: Any,
+    size: Any = None,
+    dtype: Any = None,
+    device: Any = None,
+    requires_grad: bool = False,
+    pin_memory: bool = False,
+) -> Tensor:
     """Random numbers, normal with mean 0 and variance 1; of complex ones, 1/2 for each part."""
     shape = shape_of("randn", sizes, size)
     _require_inexact("randn", dtype)
     if _complex(dtype):
         parts = random.generator().standard_normal((*shape, 2)) * math.sqrt(0.5)
-        return from_host(parts[..., 0] + 1j * parts[..., 1], dtype, device, requires_grad)
-    return from_host(random.generator().standard_normal(shape), dtype, device, requires_grad)
+        return from_host(parts[..., 0] + 1j * parts[..., 1], dtype, device, requires_grad, pin_memory)
+    return from_host(random.generator().standard_normal(shape), dtype, device, requires_grad, pin_memory)
 
 
 def _complex(dtype: Any) -> bool:
@@ -57,6 +71,7 @@ def randint(
     dtype: Any = None,
     device: Any = None,
     requires_grad: bool = False,
+    pin_memory: bool = False,
 ) -> Tensor:
     """Random integers from `low` (0 if left out) to below `high`, all as likely."""
     if size is None:
@@ -64,7 +79,7 @@ def randint(
     if low >= high:
         raise RuntimeError(f"random_ expects 'from' to be less than 'to', but got from={low} >= to={high}")
     values = random.generator().integers(low, high, flat((size,)))
-    return from_host(values, dtype or dtypes.int64, device, requires_grad)
+    return from_host(values, dtype or dtypes.int64, device, requires_grad, pin_memory)
 
 
 def randperm(n: int, *, dtype: Any = None, device: Any = None) -> Tensor:

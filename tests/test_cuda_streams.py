@@ -440,10 +440,11 @@ class Pending:
 
 
 def test_what_another_stream_uses_is_kept_until_it_is_done(s, monkeypatch):
-    memory = backend_for(gradx.device("cuda")).memory
-    memory.let_go()
-    event, keep = Pending(), memory.keep
-    monkeypatch.setattr(memory, "keep", lambda _, used: keep(event, used))
+    from gradx.backends import cuda_devices, cuda_held
+
+    cuda_held.let_go()
+    event = Pending()
+    monkeypatch.setattr(cuda_devices, "hold", lambda _, used: cuda_held.hold(event, used))
     x = gradx.ones(1000, device="cuda")
     before = cuda.memory_allocated()
     x.record_stream(s)
@@ -463,9 +464,10 @@ def test_record_stream_on_the_cpu():
 
 
 def test_a_backward_pass_keeps_what_crossed_to_another_stream(s, monkeypatch):
-    memory = backend_for(gradx.device("cuda")).memory
+    from gradx.backends import cuda_devices
+
     kept = []
-    monkeypatch.setattr(memory, "keep", lambda event, used: kept.append(used))
+    monkeypatch.setattr(cuda_devices, "hold", lambda event, used: kept.append(used))
     x = leaf(*[1.0] * 1000)
     with cuda.stream(s):
         y = x.exp()
@@ -478,8 +480,9 @@ def test_a_backward_pass_keeps_what_crossed_to_another_stream(s, monkeypatch):
 
 
 def test_on_one_stream_nothing_is_kept(s, monkeypatch):
-    memory = backend_for(gradx.device("cuda")).memory
-    monkeypatch.setattr(memory, "keep", lambda event, used: pytest.fail("kept"))
+    from gradx.backends import cuda_devices
+
+    monkeypatch.setattr(cuda_devices, "hold", lambda event, used: pytest.fail("kept"))
     with cuda.stream(s):
         x = leaf(1.0, 2.0)
         (x.exp() * x).sum().backward()

@@ -68,8 +68,18 @@ class Function:
 
     Subclass it with the static methods ``forward(ctx, *args)`` and ``backward(ctx, *grad_outputs)``, or, in two steps,
     ``forward(*args)`` and ``setup_context(ctx, inputs, output)``; call it by `apply`. `backward` returns a gradient, or
-    None, for each argument of `forward`. `forward` may launch a kernel of your own on the arrays: ``x.array`` is the
-    NumPy or CuPy array of a tensor, ``gradx.as_tensor(array)`` makes one of it.
+    None, for each argument of `forward`.
+
+    Either may run code of your own on the arrays: ``x.array`` is the NumPy or CuPy array of a tensor, and
+    ``gradx.as_tensor(array)`` makes a tensor of one, both without a copy. For a kernel such as CuPy's ``RawKernel`` and
+    ``ElementwiseKernel``:
+
+    - It is launched on CuPy's current stream, which is gradx's too. With several GPUs, launch it ``with x.array.device``.
+    - A ``RawKernel`` gets an address, and nothing of shape and strides: give it ``cupy.ascontiguousarray(x.array)``.
+    - A `backward` that runs such code cannot be differentiated again unless that code is a `Function` too; without,
+      mark it `once_differentiable`. A `backward` made of gradx's operations can.
+
+    The README has one of each.
 
     >>> import gradx
     >>> class Cube(gradx.autograd.Function):
@@ -84,6 +94,23 @@ class Function:
     >>> x = gradx.tensor(2.0, requires_grad=True)
     >>> gradx.autograd.grad(Cube.apply(x), x)
     (tensor(12.),)
+
+    One that runs code on the arrays, here NumPy's ``hypot``:
+
+    >>> import numpy as np
+    >>> class Hypot(gradx.autograd.Function):
+    ...     @staticmethod
+    ...     def forward(ctx, x, y):
+    ...         out = gradx.as_tensor(np.hypot(x.array, y.array))
+    ...         ctx.save_for_backward(x, y, out)
+    ...         return out
+    ...     @staticmethod
+    ...     def backward(ctx, grad_output):
+    ...         x, y, out = ctx.saved_tensors
+    ...         return grad_output * x / out, grad_output * y / out
+    >>> x, y = gradx.tensor([3.0], requires_grad=True), gradx.tensor([4.0], requires_grad=True)
+    >>> gradx.autograd.grad(Hypot.apply(x, y), (x, y))
+    (tensor([0.6000]), tensor([0.8000]))
     """
 
     _node_type: ClassVar[type[FunctionNode]]

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from gradx.backends.dlpack import Source
 from gradx.backends.kernels import Array, Dims, Kernels
 from gradx.device import device
 from gradx.dtypes import INEXACT, bfloat16, uses_bfloat16
@@ -144,12 +145,35 @@ class Backend(Kernels):
         """The index that a device without index means."""
         return 0
 
-    def from_host(self, array: np.ndarray[Any, Any], where: device) -> Array:
-        """A host array on the device `where`; on the CPU, the very array."""
+    def from_host(self, array: np.ndarray[Any, Any], where: device, non_blocking: bool = False) -> Array:
+        """A host array on the device `where`; on the CPU, the very array. `non_blocking` allows a pinned one to be read
+        after the return."""
         raise NotImplementedError
 
-    def to_host(self, array: Array) -> np.ndarray[Any, Any]:
-        """A NumPy array of the same elements; on the CPU, the very array."""
+    def to_host(self, array: Array, non_blocking: bool = False) -> np.ndarray[Any, Any]:
+        """A NumPy array of the same elements; on the CPU, the very array. `non_blocking` allows the elements to arrive
+        after the return."""
+        raise NotImplementedError
+
+    def send(self, destination: Array, source: Array) -> None:
+        """Copy between a host array and one of this backend, contiguous and alike in shape and dtype, without waiting if
+        the host's memory is pinned."""
+        raise NotImplementedError
+
+    def pinned(self, shape: Dims, dtype: np.dtype[Any]) -> np.ndarray[Any, Any]:
+        """A host array in memory from and to which this backend's devices copy by themselves."""
+        raise NotImplementedError
+
+    def is_pinned(self, array: Array) -> bool:
+        """Whether `array` is a host array in such memory."""
+        return False
+
+    def from_dlpack(self, source: Source) -> Array:
+        """An array over the memory that `source` exports, which is on one of this backend's devices."""
+        return self.xp.from_dlpack(source)
+
+    def pointer(self, array: Array) -> int:
+        """The address of the first element; 0 where there is none."""
         raise NotImplementedError
 
     def to_device(self, array: Array, where: device) -> Array:
@@ -167,6 +191,27 @@ class Backend(Kernels):
     def at(self, array: Array) -> AbstractContextManager[Any]:
         """Within it, the device of `array` is the current one."""
         return contextlib.nullcontext()
+
+    def plain(self, array: Array) -> Array:
+        """`array`, if it is a scalar or of a subclass, as an array proper, over the same memory."""
+        with self.at(array):
+            return self.xp.asarray(array)
+
+    def from_interface(self, owner: Any) -> Array:
+        """An array over the memory that `owner` describes in its ``__cuda_array_interface__``."""
+        raise NotImplementedError
+
+    def owns_memory(self, array: Array) -> bool:
+        """Whether `array` is the only view of its memory that can be told from the array itself."""
+        return array.base is None
+
+    def write(self, destination: Array, source: Array) -> None:
+        """Overwrite the elements of `destination` with those of `source`, broadcast and cast."""
+        destination[...] = source
+
+    def add_into(self, destination: Array, source: Array) -> None:
+        """Add `source`, of the same shape and dtype, to the elements of `destination`."""
+        self.xp.add(destination, source, out=destination)
 
     # ---- streams, where there is such a thing ----------------------------------------------------------------
 
@@ -194,18 +239,6 @@ class Backend(Kernels):
             "There are no streams here: leave the call out."
         )
 
-    def owns_memory(self, array: Array) -> bool:
-        """Whether `array` is the only view of its memory that can be told from the array itself."""
-        return array.base is None
-
-    def write(self, destination: Array, source: Array) -> None:
-        """Overwrite the elements of `destination` with those of `source`, broadcast and cast."""
-        destination[...] = source
-
-    def add_into(self, destination: Array, source: Array) -> None:
-        """Add `source`, of the same shape and dtype, to the elements of `destination`."""
-        self.xp.add(destination, source, out=destination)
-
     # ---- creation ------------------------------------------------------------------------------------------------
 
     def full(self, shape: Dims, value: complex, dtype: np.dtype[Any], where: device) -> Array:
@@ -221,11 +254,18 @@ class Backend(Kernels):
         )
         return (start + self.xp.arange(count, dtype=wide) * step).astype(dtype)
 
-    def move(self, x: Array, source: Place, target: Place) -> Array:
+    def move(self, x: Array, source: Place, target: Place, non_blocking: bool) -> Array:
         """`x`, which is on `source`, on `target`: within this backend, or by way of the host."""
         if target.backend is self:
             return self.to_device(x, target.device)
-        return target.backend.from_host(self.to_host(x), target.device)
+        to_host = non_blocking and target.device.type == "cpu"
+        return target.backend.from_host(self.to_host(x, to_host), target.device, non_blocking)
+
+    def pin_memory(self, x: Array, allocator: Backend) -> Array:
+        """A copy of `x`, which is on the host, in pinned memory."""
+        out = allocator.pinned(x.shape, x.dtype)
+        out[...] = x
+        return out
 
 
 class Place(NamedTuple):

@@ -15,8 +15,10 @@ from cupy.cuda import get_current_stream
 from cupy.cuda.device import get_device_id
 from cupy_backends.cuda.stream import get_default_stream_ptr
 
+from gradx.backends import cuda_faults
 from gradx.backends.base import Backend
 from gradx.backends.cuda_graphs import Capture, Pool
+from gradx.backends.cuda_held import hold
 from gradx.backends.cuda_pool import Memory
 from gradx.backends.kernels import Array
 from gradx.device import device
@@ -63,13 +65,16 @@ class Devices(Backend):
         """Within it, the device of `array` is the current one."""
         if array is None or array.data.device_id == get_device_id():
             return nullcontext()
-        return cupy.cuda.Device(array.data.device_id)  # type: ignore[no-any-return]
+        return cuda_faults.Explained(cupy.cuda.Device(array.data.device_id))
+
+    def quiet(self) -> AbstractContextManager[Any]:
+        """CUDA has no floating-point warnings, but gradient rules may find no memory."""
+        return cuda_faults.Explained()
 
     def on(self, where: device) -> AbstractContextManager[Any]:
         """Within it, `where` is the current device; the one that is, where `where` has no index."""
-        if where.index is None or where.index == get_device_id():
-            return nullcontext()
-        return cupy.cuda.Device(where.index)  # type: ignore[no-any-return]
+        elsewhere = where.index is not None and where.index != get_device_id()
+        return cuda_faults.Explained(cupy.cuda.Device(where.index) if elsewhere else None, "making a tensor")
 
     def device_count(self) -> int:
         """The number of CUDA devices."""
@@ -140,7 +145,7 @@ class Devices(Backend):
     def _keep(self, used: Any, stream: Any) -> None:
         """Keep `used` until `stream`, of the current device, has done what it was given so far."""
         if not stream.is_capturing():
-            self.memory.keep(_record(stream), used)
+            hold(_record(stream), used)
         for capture in self.captures:  # what is captured is done at each replay
             capture.kept.append(used)
 

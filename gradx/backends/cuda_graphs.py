@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 import cupy
 
+from gradx.backends.cuda_held import let_go
+
 if TYPE_CHECKING:
     from gradx.backends.cuda_devices import Devices
 
@@ -41,7 +43,7 @@ class Capture:
         self.kept: list[Any] = []
         self._stream = stream
         self._stack = ExitStack()
-        devices.memory.let_go()
+        let_go()
         stream.begin_capture(MODES.index(mode))
         self._stack.enter_context(cupy.cuda.using_allocator(self.pool.allocate))
         devices.captures.append(self)

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import ctypes
 import functools
+import importlib
 from typing import Any, Final
 
 import cupy
 import numpy as np
 from cupy._core._routines_linalg import get_compute_type
 from cupy.cuda.device import get_cublas_handle
-from cupy_backends.cuda.libs import cublas
 
 _TYPES: Final = {"e": 2, "f": 0, "d": 1, "F": 4, "D": 5, "E": 14}  # cudaDataType, by dtype.char; E is bfloat16
 _TF32: Final = 7  # CuPy's compute type where CUPY_TF32 is set
@@ -23,15 +23,21 @@ _DEFAULT_ALGORITHM: Final = -1
 
 
 @functools.cache
+def _cublas() -> Any:
+    """CuPy's module, imported at the first product: the library may be missing where none is computed."""
+    return importlib.import_module("cupy_backends.cuda.libs.cublas")
+
+
+@functools.cache
 def _library() -> Any:
     """cuBLAS, as CuPy has loaded it: looking a function up in CuPy's module finds it in what that is linked to."""
-    return ctypes.CDLL(cublas.__file__)
+    return ctypes.CDLL(_cublas().__file__)
 
 
 def _call(name: str, *arguments: Any) -> None:
     status = getattr(_library(), name)(*arguments)
     if status:
-        raise cublas.CUBLASError(status)
+        raise _cublas().CUBLASError(status)
 
 
 def matmul(a: cupy.ndarray, b: cupy.ndarray) -> cupy.ndarray:
@@ -98,7 +104,7 @@ class _Operand:
 
 def _compute_type(dtype: np.dtype[Any]) -> int:
     if dtype.char in "dD":
-        return int(cublas.CUBLAS_COMPUTE_64F)
+        return int(_cublas().CUBLAS_COMPUTE_64F)
     if dtype.char == "f" and get_compute_type(dtype) == _TF32:
-        return int(cublas.CUBLAS_COMPUTE_32F_FAST_TF32)
-    return int(cublas.CUBLAS_COMPUTE_32F)
+        return int(_cublas().CUBLAS_COMPUTE_32F_FAST_TF32)
+    return int(_cublas().CUBLAS_COMPUTE_32F)

@@ -1,20 +1,20 @@
-"""The memory of CUDA devices: how much is in use, and what must not be given out again yet.
+"""The memory of CUDA devices: how much is in use, and was at most.
 
 CuPy's memory pool knows what is in use now. For the peak, the pool is asked after each allocation, which costs a
-fraction of a microsecond: that is all that happens here to an allocation. The pool gives freed memory out again at once,
-but only to the stream that it came from. What another stream still works on is therefore kept here until it is done.
+fraction of a microsecond: that is all that happens here to an allocation.
 """
 
 from __future__ import annotations
 
 import threading
 import weakref
-from collections import deque
 from collections.abc import Callable
 from typing import Any, Final, NamedTuple
 
 import cupy
 from cupy.cuda.device import get_device_id
+
+from gradx.backends.cuda_held import held, let_go
 
 Allocator = Callable[[int], Any]
 _PLUGGABLE: Final = (
@@ -43,8 +43,6 @@ class Memory:
         self.pools: list[Any] = [default]
         self.peaks: list[Peaks] = [Peaks(0, 0)] * devices
         self._counting: weakref.WeakSet[Allocator] = weakref.WeakSet()
-        self._kept: deque[tuple[Any, Any]] = deque()  # events, and what must stay until they have happened
-        self._letting_go = threading.Lock()
         self._raising = threading.Lock()  # of a peak, which several threads may do at once
         if cupy.cuda.get_allocator() == default.malloc:  # an allocator of the user's stays
             cupy.cuda.set_allocator(self.counting(default))
@@ -52,11 +50,11 @@ class Memory:
     def counting(self, pool: Any) -> Allocator:
         """The allocator of a pool, which follows the peaks."""
         malloc, used_bytes, total_bytes = pool.malloc, pool.used_bytes, pool.total_bytes
-        pools, peaks, kept = self.pools, self.peaks, self._kept
+        pools, peaks = self.pools, self.peaks
 
         def allocate(size: int) -> Any:
-            if kept:
-                self.let_go()
+            if held:
+                let_go()
             memory = malloc(size)
             most = peaks[memory.device_id]
             used, reserved = (used_bytes(), total_bytes()) if len(pools) == 1 else (self.used(), self.reserved())
@@ -94,24 +92,10 @@ class Memory:
 
     def release(self) -> None:
         """Give the driver back what no array occupies."""
-        self.let_go()
+        let_go()
         for index in range(len(self.peaks)):
             with cupy.cuda.Device(index):
                 self.pools[0].free_all_blocks()
-
-    def keep(self, event: Any, used: Any) -> None:
-        """Keep `used` alive until `event` has happened."""
-        self.let_go()
-        self._kept.append((event, used))
-
-    def let_go(self) -> None:
-        """Free what was kept, as far as it is done with."""
-        if self._letting_go.acquire(blocking=False):  # what is freed here may call this again
-            try:
-                while self._kept and self._kept[0][0].done:
-                    self._kept.popleft()
-            finally:
-                self._letting_go.release()
 
     def _all(self) -> list[Any]:
         """The pools, with that of the user's allocator if it is one."""

@@ -11,7 +11,7 @@ from typing import Any, Final
 _CUPY_PACKAGE: Final = re.compile(r"cupy(-cuda\d+x?|-rocm[-\d]+)?")
 _INSUFFICIENT_DRIVER: Final = 35  # cudaErrorInsufficientDriver
 _NO_DEVICE: Final = 100  # cudaErrorNoDevice
-_INSTALL: Final = "pip install 'gradx[cuda13]', or 'gradx[cuda12]' for a driver older than 580."
+INSTALL: Final = "pip install 'gradx[cuda13]', or 'gradx[cuda12]' for a driver older than 580."
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ def _check_packages() -> None:
     if len(packages) > 1:
         raise _Unusable(
             f"{len(packages)} CuPy packages are installed, which overwrite each other: {', '.join(packages)}.",
-            f"Remove them all (pip uninstall {' '.join(packages)}), then {_INSTALL}",
+            f"Remove them all (pip uninstall {' '.join(packages)}), then {INSTALL}",
         )
 
 
@@ -60,10 +60,10 @@ def _import_cupy() -> Any:
         return importlib.import_module("cupy")
     except Exception as error:  # whatever goes wrong where CuPy loads its libraries, CUDA is not usable
         if isinstance(error, ModuleNotFoundError) and error.name == "cupy":
-            raise _Unusable("CuPy is not installed.", f"Install it: {_INSTALL}") from None
+            raise _Unusable("CuPy is not installed.", f"Install it: {INSTALL}") from None
         raise _Unusable(
-            f"CuPy is installed but cannot be imported ({_describe(error)}).",
-            f"Remove that CuPy package (pip uninstall), then {_INSTALL}",
+            f"CuPy is installed but cannot be imported ({describe(error)}).",
+            f"Remove that CuPy package (pip uninstall), then {INSTALL}",
         ) from None
 
 
@@ -75,7 +75,7 @@ def _check_driver(runtime: Any) -> None:
         status = getattr(error, "status", -1)
         if status not in (_INSUFFICIENT_DRIVER, _NO_DEVICE):
             fix = "Check the driver with nvidia-smi."
-            raise _Unusable(f"The CUDA driver fails ({_describe(error)}).", fix) from None
+            raise _Unusable(f"The CUDA driver fails ({describe(error)}).", fix) from None
     if driver == 0:
         raise _Unusable("There is no NVIDIA driver.", "Install the driver of the GPU, then check it with nvidia-smi.")
     # Within a major version of CUDA, older drivers serve newer libraries.
@@ -96,7 +96,7 @@ def _check_compiler(nvrtc: Any) -> None:
         nvrtc.getVersion()
     except Exception as error:
         raise _Unusable(
-            f"CuPy finds no NVRTC, CUDA's compiler ({_describe(error)}).", f"Install it: {_INSTALL}"
+            f"CuPy finds no NVRTC, CUDA's compiler ({describe(error)}).", f"Install it: {INSTALL}"
         ) from None
 
 
@@ -105,7 +105,7 @@ def _version(number: int) -> str:
     return f"{number // 1000}.{number % 1000 // 10}"
 
 
-def _describe(error: Exception) -> str:
+def describe(error: BaseException) -> str:
     """The type of an error and its message's first line of words; CuPy's messages may open with a rule."""
     lines = (line.strip() for line in str(error).splitlines())
     message = next((line for line in lines if line.strip("= ")), "")

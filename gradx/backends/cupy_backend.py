@@ -12,8 +12,18 @@ from typing import Any
 
 import cupy
 import numpy as np
+from cupy.cuda.device import get_device_id
 
-from gradx.backends import cuda_classes, cuda_fusion, cuda_kernels, cuda_matmul
+from gradx.backends import (
+    cuda_classes,
+    cuda_faults,
+    cuda_fusion,
+    cuda_kernels,
+    cuda_matmul,
+    cuda_memory,
+    cuda_scaling,
+    first_use,
+)
 from gradx.backends.base import misfit
 from gradx.backends.cuda_devices import Devices, look_for_streams
 from gradx.backends.expression import SymbolicBackend, parameters_of
@@ -22,6 +32,7 @@ from gradx.device import device
 from gradx.streams import seen
 
 _SYMBOLS = SymbolicBackend()
+_WAITING = frozenset({"move", "index", "index_put"})  # kernels that may wait for work given to the device before
 
 
 def _fused(x: Array) -> bool:
@@ -55,24 +66,35 @@ class CupyBackend(Devices):
         """The kernel `name`; where there are several devices, it runs on that of its arrays.
 
         Raises (the kernel):
-            RuntimeError: the arrays live on different devices, or their shapes do not broadcast.
+            RuntimeError: the arrays live on different devices, or their shapes do not broadcast; CUDA fails, for the
+                reasons in `gradx.backends.cuda_faults`.
         """
-        several = self.several_devices
+        several, run = self.several_devices, function
+
+        def first(*args: Any) -> Array:
+            nonlocal run
+            run = function
+            return first_use.timed(function, args)
+
+        if name not in _WAITING:
+            run = first
 
         def kernel(*args: Any) -> Array:
             try:
                 if not several:
                     if not seen.other:
                         look_for_streams()
-                    return function(*args)
+                    return run(*args)
                 with self.at(self._of_one_device(name, args)):
                     if not seen.other:
                         look_for_streams()
-                    return function(*args)
+                    return run(*args)
             except ValueError as error:
                 if "broadcast" not in str(error):
                     raise
                 raise RuntimeError(misfit(args)) from None
+            except cuda_faults.FAULTS as fault:
+                raise cuda_faults.explain(fault, name) from None
 
         return kernel
 
@@ -90,12 +112,32 @@ class CupyBackend(Devices):
 
     # ---- copies --------------------------------------------------------------------------------------------
 
-    def from_host(self, array: np.ndarray[Any, Any], where: device) -> Array:
+    def from_host(self, array: np.ndarray[Any, Any], where: device, non_blocking: bool = False) -> Array:
         with self.on(where):
-            return cupy.array(array)
+            return cuda_memory.upload(array, non_blocking)
 
-    def to_host(self, array: Array) -> np.ndarray[Any, Any]:
-        return array.get()  # type: ignore[no-any-return]
+    def to_host(self, array: Array, non_blocking: bool = False) -> np.ndarray[Any, Any]:
+        with self.on(self.device_of(array)):
+            return cuda_memory.download(array) if non_blocking else array.get()
+
+    def send(self, destination: Array, source: Array) -> None:
+        with self.at(source if isinstance(destination, np.ndarray) else destination):
+            cuda_memory.send(destination, source)
+
+    def pinned(self, shape: Dims, dtype: np.dtype[Any]) -> np.ndarray[Any, Any]:
+        return cuda_memory.pinned(shape, dtype)
+
+    def is_pinned(self, array: Array) -> bool:
+        return isinstance(array, np.ndarray) and cuda_memory.is_pinned(array)
+
+    def from_interface(self, owner: Any) -> Array:
+        pointer = owner.__cuda_array_interface__["data"][0]
+        where = cupy.cuda.runtime.pointerGetAttributes(pointer).device if pointer else get_device_id()
+        with cupy.cuda.Device(where):  # on another, it would be copied
+            return cupy.asarray(owner)
+
+    def pointer(self, array: Array) -> int:
+        return array.data.ptr  # type: ignore[no-any-return]
 
     def to_device(self, array: Array, where: device) -> Array:
         """A copy on another device, in order with what both devices' current streams have been given."""
@@ -114,11 +156,11 @@ class CupyBackend(Devices):
         return target
 
     def clone(self, x: Array) -> Array:
-        with self.at(x):
+        with self.on(self.device_of(x)):
             return super().clone(x)
 
     def contiguous(self, x: Array) -> Array:
-        with self.at(x):
+        with self.on(self.device_of(x)):
             return super().contiguous(x)
 
     def write(self, destination: Array, source: Array) -> None:
@@ -243,6 +285,19 @@ class CupyBackend(Devices):
         return cuda_matmul.matmul(x, y)
 
     dot = mv
+
+    # ---- gradient scaling ------------------------------------------------------------------------------------
+
+    def unscale(self, found_inf: Array, scale: Array, *gradients: Array) -> None:
+        cuda_scaling.unscale(found_inf, scale, [g for g in gradients if cuda_scaling.takes(g)])
+        others = [g for g in gradients if not cuda_scaling.takes(g)]
+        if others:
+            super().unscale(found_inf, scale, *others)
+
+    def update_scale(
+        self, scale: Array, tracker: Array, found_inf: Array, growth: float, backoff: float, interval: int
+    ) -> None:
+        cuda_scaling.update_scale(scale, tracker, found_inf, growth, backoff, interval)
 
     # ---- shapes ----------------------------------------------------------------------------------------------
 

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from gradx.backends.base import Backend, misfit
+from gradx.backends.dlpack import Source, host_array
 from gradx.backends.kernels import Array, Dims
 from gradx.device import device
 from gradx.dtypes import INEXACT, REAL
@@ -65,11 +66,17 @@ class NumpyBackend(Backend):
     def device_of(self, array: Array) -> device:
         return CPU
 
-    def from_host(self, array: np.ndarray[Any, Any], where: device) -> Array:
+    def from_host(self, array: np.ndarray[Any, Any], where: device, non_blocking: bool = False) -> Array:
         return array
 
-    def to_host(self, array: Array) -> np.ndarray[Any, Any]:
+    def to_host(self, array: Array, non_blocking: bool = False) -> np.ndarray[Any, Any]:
         return array  # type: ignore[no-any-return]
+
+    def from_dlpack(self, source: Source) -> Array:
+        return host_array(source)
+
+    def pointer(self, array: Array) -> int:
+        return int(array.__array_interface__["data"][0]) if array.size else 0
 
     def quiet(self) -> AbstractContextManager[Any]:
         return np.errstate(all="ignore")

@@ -7,13 +7,14 @@ import importlib
 import os
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 import gradx
+from gradx.cli import gpu_report
 from gradx.cli.info import cores, machine
 from gradx.cli.kernels import KERNELS, Kernel
 from gradx.cli.report import Report, Result, Row, Size, show
@@ -126,6 +127,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--sizes", type=_sizes, default=SIZES, help="rows x columns, such as 512x256,4096x1024")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there too")
     parser.add_argument("--quick", action="store_true", help="fewer and shorter batches")
+    parser.add_argument(
+        "--report",
+        type=Path,
+        nargs="?",
+        const=Path(),
+        metavar="DIR",
+        help="run the CUDA tests too, and the benchmark on CPU, GPU and torch; write a page and a JSON file into DIR (.)",
+    )
+    parser.add_argument("--tests", nargs="+", default=(), metavar="TEST", help="only these tests, for --report")
 
 
 def _kernels(text: str) -> list[Kernel]:
@@ -164,12 +174,16 @@ def without_gpu() -> str:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Measure, print the tables, write the JSON file if one is asked for."""
-    devices = devices_for(arguments.device)
+    """Measure, print the tables, write the JSON file if one is asked for; or make the report on a GPU."""
+    reporting = arguments.report is not None
+    devices = devices_for("cuda" if reporting else arguments.device)
     if not devices:
         return 1
     effort = QUICK if arguments.quick else THOROUGH
     plan = Plan(devices, arguments.kernels, arguments.sizes, effort, rival=arguments.vs, threads=arguments.threads)
+    if reporting:
+        plan = replace(plan, devices=["cpu", "cuda"], rival=gpu_report.rival())
+        return gpu_report.write(arguments.report, arguments.tests, lambda: run_with_progress(plan))
     report = run_with_progress(plan)
     show(report)
     if arguments.json:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from gradx.cli.timing import Timing
 
@@ -59,6 +59,10 @@ class Report:
     rows: list[Row]
 
     def as_json(self) -> str:
+        """`as_dict` in JSON."""
+        return json.dumps(self.as_dict(), indent=1)
+
+    def as_dict(self) -> dict[str, Any]:
         """Every figure of the tables, times in seconds."""
         rows = [
             asdict(row)
@@ -68,7 +72,7 @@ class Report:
             }
             for row in self.rows
         ]
-        return json.dumps({"machine": self.machine, "copy_gb_per_s": self.copy_gb_per_s, "rows": rows}, indent=1)
+        return {"machine": self.machine, "copy_gb_per_s": self.copy_gb_per_s, "rows": rows}
 
 
 def _ratio(numerator: Result | None, denominator: Result | None) -> float | None:
@@ -77,11 +81,8 @@ def _ratio(numerator: Result | None, denominator: Result | None) -> float | None
     return numerator.timing.median / denominator.timing.median
 
 
-def tables(report: Report) -> Iterator[Table]:
-    """One table for each size: times in microseconds, median ± interquartile range."""
-    from rich.box import SIMPLE_HEAD
-    from rich.table import Table
-
+def grids(report: Report) -> Iterator[tuple[Size, list[str], list[list[str]]]]:
+    """For each size the titles of the columns and the rows: times in microseconds, median ± interquartile range."""
     devices = list(report.copy_gb_per_s)
     for size in dict.fromkeys(row.size for row in report.rows):
         rows = [row for row in report.rows if row.size == size]
@@ -89,11 +90,21 @@ def tables(report: Report) -> Iterator[Table]:
         titles = [title for device in devices for title in (f"{device} µs", "GB/s", "of copy")]
         titles += ["cuda speed-up"] if len(devices) > 1 else []
         titles += [title for device in compared for title in (f"torch {device} µs", "gradx/torch")]
-        table = Table("kernel", "pass", title=f"{size[0]}x{size[1]} float32", title_justify="left", box=SIMPLE_HEAD)
-        for title in titles:
+        cells = [[row.kernel, row.direction, *_cells(row, devices, compared)] for row in rows]
+        yield size, ["kernel", "pass", *titles], cells
+
+
+def tables(report: Report) -> Iterator[Table]:
+    """One table for each size."""
+    from rich.box import SIMPLE_HEAD
+    from rich.table import Table
+
+    for size, titles, rows in grids(report):
+        table = Table(*titles[:2], title=f"{size[0]}x{size[1]} float32", title_justify="left", box=SIMPLE_HEAD)
+        for title in titles[2:]:
             table.add_column(title, justify="right", no_wrap=True)
         for row in rows:
-            table.add_row(row.kernel, row.direction, *_cells(row, devices, compared))
+            table.add_row(*row)
         yield table
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from gradx.backends.cuda_status import Diagnosis, diagnose
+from gradx.backends.faults import OutOfMemoryError
 from gradx.cuda.devices import (
     current_device,
     device,
@@ -36,6 +37,7 @@ __all__ = [
     "Diagnosis",
     "Event",
     "ExternalStream",
+    "OutOfMemoryError",
     "Stream",
     "current_device",
     "current_stream",

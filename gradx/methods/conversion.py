@@ -10,7 +10,7 @@ import numpy as np
 from gradx import dtypes
 from gradx.backends import backend_of
 from gradx.device import device as Device
-from gradx.methods.history import HistoryMethods
+from gradx.methods.memory import MemoryMethods
 from gradx.ops import transfer
 from gradx.placement import resolve
 from gradx.variables import Variable
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from typing import Self
 
 
-class ConversionMethods(HistoryMethods):
+class ConversionMethods(MemoryMethods):
     """Conversions. Those between dtypes and devices are operations, through which gradients flow."""
 
     __slots__ = ()
@@ -63,27 +63,32 @@ class ConversionMethods(HistoryMethods):
         array = self.numpy()
         return np.array(array, dtype=dtype, copy=copy) if copy else np.asarray(array, dtype=dtype)
 
-    @property
-    def __cuda_array_interface__(self) -> Any:
-        if not self.is_cuda:
-            raise AttributeError("Can't get __cuda_array_interface__ on non-CUDA tensor. Use tensor.cuda() first.")
-        return self.array.__cuda_array_interface__
-
     def to(
-        self, *args: Any, dtype: Any = None, device: Any = None, copy: builtins.bool = False, **ignored: Any
+        self,
+        *args: Any,
+        dtype: Any = None,
+        device: Any = None,
+        non_blocking: builtins.bool = False,
+        copy: builtins.bool = False,
+        **ignored: Any,
     ) -> Self:
         """This tensor with another dtype, on another device, or both; itself if nothing changes and `copy` is off.
 
         ``to(dtype)``, ``to(device)``, ``to(device, dtype)``, ``to(other)``; gradients flow back through it.
 
+        Args:
+            non_blocking: leave a copy from pinned memory to a CUDA device to the current stream: the source must not change
+                before that is done. A copy from CUDA to the CPU goes to pinned memory, and the elements are there once the
+                stream is synchronised. From pageable memory, the source has been read on return, as ever.
+
         Raises:
             TypeError: an argument is neither dtype nor device nor tensor.
         """
-        unknown = set(ignored) - {"non_blocking", "memory_format"}
+        unknown = set(ignored) - {"memory_format"}
         if unknown:
             raise TypeError(f"to() received an invalid combination of arguments - unexpected {sorted(unknown)}")
-        flags = [arg for arg in args if arg is True or arg is False]  # non_blocking: copies are in order here; copy
-        copy = copy or flags[1:2] == [True]
+        flags = [arg for arg in args if arg is True or arg is False]  # non_blocking, copy
+        non_blocking, copy = non_blocking or flags[:1] == [True], copy or flags[1:2] == [True]
         for arg in args:
             if isinstance(arg, Variable):
                 dtype, device = dtypes.of_numpy(arg.array.dtype), backend_of(arg.array).device_of(arg.array)
@@ -94,16 +99,16 @@ class ConversionMethods(HistoryMethods):
         tensor: Any = self
         result = tensor if dtype is None else _cast(tensor, dtypes.as_dtype(dtype))
         if device is not None:
-            result = transfer.move(result, resolve(device))
+            result = transfer.move(result, resolve(device), non_blocking)
         return transfer.clone(result) if copy and result is tensor else result  # type: ignore[return-value]
 
     def cpu(self) -> Self:
         """This tensor on the CPU."""
         return self.to("cpu")
 
-    def cuda(self, device: Any = None) -> Self:
+    def cuda(self, device: Any = None, non_blocking: builtins.bool = False) -> Self:
         """This tensor on a CUDA device, the current one unless given."""
-        return self.to("cuda" if device is None else device)
+        return self.to("cuda" if device is None else device, non_blocking=non_blocking)
 
     def record_stream(self, stream: Any) -> None:
         """Keep this tensor's memory, once nobody uses it any more, until `stream` has done what it was given by then.

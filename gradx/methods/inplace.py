@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from gradx import dtypes, variables
 from gradx.backends import backend_of
-from gradx.inplace import check_writable, overwrite, require_castable, require_room
+from gradx.inplace import check_writable, copied_without_waiting, overwrite, require_castable, require_room
 from gradx.ops import (
     activation,
     compare,
@@ -62,11 +62,13 @@ def _fill(input: Any, value: Any) -> Any:
     return constant.fill(input, value)
 
 
-def _copy(input: Any, src: Any) -> Any:
+def _copy(input: Any, src: Any, non_blocking: bool = False) -> Any:
     """`src`, broadcast to the shape of `input`, cast to its dtype, and moved to its device."""
     if not isinstance(src, Variable):
         raise TypeError(f"copy_(): argument 'other' (position 1) must be Tensor, not {type(src).__name__}")
-    src = transfer.move(src, backend_of(input.array).device_of(input.array))  # type: ignore[arg-type]
+    target = backend_of(input.array).device_of(input.array)
+    # What comes to the host is copied once more, by the host, which has to wait for it.
+    src = transfer.move(src, target, non_blocking and target.type != "cpu")  # type: ignore[arg-type]
     return constant.copy(input, shape.expand(src, input.array.shape))
 
 
@@ -101,12 +103,20 @@ class InplaceMethods(Variable):
     sgn_, conj_physical_ = _twins(magnitude.sgn, complexes.conj)
 
     def copy_(self, src: Any, non_blocking: bool = False) -> Self:
-        """Write the elements of another tensor over those of this one, broadcast, cast, and moved to its device."""
+        """Write the elements of another tensor over those of this one, broadcast, cast, and moved to its device.
+
+        Args:
+            non_blocking: leave a copy between pinned memory and a CUDA device to the current stream. The elements that
+                arrive in pinned memory are there once that is synchronised. The host waits all the same for what has to
+                be cast or broadcast on the host.
+        """
         check_writable(self, src)
         if isinstance(src, (bool, int, float, complex)):
             return self.fill_(src)
+        if non_blocking and copied_without_waiting(self, src):
+            return self
         try:
-            result = _copy(self, src)
+            result = _copy(self, src, non_blocking)
         except RuntimeError:
             require_room(self, src)
             raise

@@ -12,7 +12,9 @@ import warnings
 from typing import Any
 
 from gradx import creation, dtypes, random
+from gradx.autocasting import adapted, listed
 from gradx.backends import backend_of
+from gradx.modes import mode
 from gradx.ops import activation, elementwise, loss, magnitude, matmul, reduce, select, statistics
 from gradx.ops import softmax as _softmax
 from gradx.ops.activation import elu, leaky_relu, logsigmoid, sigmoid, silu, softplus, tanh
@@ -94,6 +96,8 @@ def linear(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
         weight: of shape (out_features, in_features).
         bias: of shape (out_features,).
     """
+    if mode.autocast is not None:
+        input, weight, bias = adapted("linear", (input, weight, bias))
     transposed = transpose(weight, 0, 1) if weight.dim() == 2 else weight
     if bias is not None and input.dim() == 2 and weight.dim() == 2:
         return matmul.addmm(bias, input, transposed)
@@ -102,6 +106,7 @@ def linear(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
 
 
 @samples(*PAIRS, oracle="nn.functional.l1_loss")
+@listed
 def l1_loss(input: Tensor, target: Tensor, reduction: str = "mean") -> Tensor:
     """`|input - target|`: its mean, its sum, or, for "none", as it is."""
     return loss.reduced(magnitude.abs(input - target), reduction)
@@ -171,6 +176,7 @@ def one_hot(tensor: Tensor, num_classes: int = -1) -> Tensor:
 
 
 @samples(S(T(2, 3, 4), (4,)), S(T(2, 3, 4), (3, 4), T(3, 4), T(3, 4)), oracle="nn.functional.layer_norm")
+@listed
 def layer_norm(
     input: Tensor, normalized_shape: Any, weight: Tensor | None = None, bias: Tensor | None = None, eps: float = 1e-5
 ) -> Tensor:
@@ -189,7 +195,8 @@ def layer_norm(
     centred = input - reduce.mean(input, dims, True)
     result = centred * elementwise.rsqrt(reduce.mean(centred * centred, dims, True) + eps)
     result = result if weight is None else result * weight
-    return result if bias is None else result + bias
+    result = result if bias is None else result + bias
+    return result.to(input.dtype)
 
 
 @samples(*PAIRS, S(T(3), T(3), beta=0.5), oracle="nn.functional.smooth_l1_loss")

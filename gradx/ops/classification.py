@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from gradx.autocasting import listed
 from gradx.backends import backend_of
 from gradx.dtypes import REAL
 from gradx.modes import is_grad_enabled
@@ -214,6 +215,7 @@ def cross_entropy_backward(
     S(T(2, 4, 3), T(2, 3, low=0, high=4, integer=True)),
     oracle="nn.functional.cross_entropy",
 )
+@listed
 def cross_entropy(
     input: Tensor,
     target: Tensor,

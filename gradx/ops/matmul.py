@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from gradx import dtypes
+from gradx.autocasting import adapted
 from gradx.op import op, renamed
 from gradx.ops.shape import transpose, unsqueeze
 from gradx.out import into
@@ -29,6 +30,9 @@ _bmm = renamed("mm", "BmmBackward0")
 @op(input=lambda g, tensor: g * tensor, tensor=lambda g, input: g * input)
 def _dot(input: Tensor, tensor: Tensor) -> Tensor:
     """The sum of products of two vectors of one length."""
+
+
+_inner = renamed("dot", "DotBackward0", called="matmul")  # which autocast casts as it does not cast dot
 
 
 @op(
@@ -71,9 +75,9 @@ def matmul(input: Tensor, other: Tensor, *, out: Tensor | None = None) -> Tensor
     a, b = tuple(input.shape), tuple(other.shape)
     if not a or not b:
         raise RuntimeError(f"both arguments to matmul need to be at least 1D, but they are {len(a)}D and {len(b)}D")
-    _require_product(input, other)
+    input, other = _factors(input, other)
     if len(a) == len(b) == 1:
-        return _dot(input, other)
+        return _inner(input, other)  # type: ignore[no-any-return]
     if len(b) == 1 and len(a) == 2:
         return _mv(input, other)
     if len(a) == 1 and len(b) == 2:
@@ -86,17 +90,31 @@ def matmul(input: Tensor, other: Tensor, *, out: Tensor | None = None) -> Tensor
     return result.squeeze(-1) if len(b) == 1 else result
 
 
-def _require_product(input: Tensor, other: Tensor) -> None:
-    """Raise torch's errors for factors of shapes that do not fit, or of two dtypes."""
-    a, b = tuple(input.shape), tuple(other.shape)
+def _factors(input: Tensor, other: Tensor, name: str = "matmul") -> tuple[Tensor, ...]:
+    """The factors, of one dtype, which autocast may give them.
+
+    Raises:
+        RuntimeError: their shapes do not fit, or their dtypes differ.
+    """
+    a, b = input.array.shape, other.array.shape
     if a[-1] != b[-2 if len(b) > 1 else 0]:
         raise RuntimeError(_misfit(a, b))
     if input.array.dtype != other.array.dtype:
-        first, second = (dtypes.of_numpy(t.array.dtype).type_name for t in (input, other))
-        raise RuntimeError(
-            f"expected m1 and m2 to have the same dtype, but got: {first} != {second}. "
-            "Matrix products do not promote: convert one with .to(dtype)."
-        )
+        input, other = adapted(name, (input, other))
+        _require_one_dtype(input, other, name)
+    return input, other
+
+
+def _require_one_dtype(input: Tensor, other: Tensor, name: str) -> None:
+    """Raise torch's error for factors of two dtypes."""
+    a, b = dtypes.of_numpy(input.array.dtype), dtypes.of_numpy(other.array.dtype)
+    if a is b:
+        return
+    if name == "dot":
+        found = f"dot : expected both vectors to have same dtype, but found {a.title} and {b.title}"
+    else:
+        found = f"expected m1 and m2 to have the same dtype, but got: {a.type_name} != {b.type_name}"
+    raise RuntimeError(f"{found}\nMatrix products do not promote: convert one with .to(dtype).")
 
 
 def _misfit(a: Any, b: Any) -> str:
@@ -120,7 +138,7 @@ def mm(input: Tensor, mat2: Tensor) -> Tensor:
     """The product of two matrices."""
     if len(input.shape) != 2 or len(mat2.shape) != 2:
         raise RuntimeError("self must be a matrix" if len(input.shape) != 2 else "mat2 must be a matrix")
-    _require_product(input, mat2)
+    input, mat2 = _factors(input, mat2)
     return _mm(input, mat2)
 
 
@@ -129,7 +147,7 @@ def dot(input: Tensor, tensor: Tensor) -> Tensor:
     """The sum of products of two vectors."""
     if len(input.shape) != 1 or len(tensor.shape) != 1:
         raise RuntimeError(f"1D tensors expected, but got {len(input.shape)}D and {len(tensor.shape)}D tensors")
-    return matmul(input, tensor)
+    return _dot(*_factors(input, tensor, "dot"))
 
 
 @samples(S(T(2, 3, 4), T(2, 4, 2)))
@@ -146,7 +164,9 @@ def addmm(input: Tensor, mat1: Tensor, mat2: Tensor, *, beta: float = 1, alpha: 
     for name, matrix in (("mat1", mat1), ("mat2", mat2)):
         if len(matrix.shape) != 2:
             raise RuntimeError(f"{name} must be a matrix, got {len(matrix.shape)}-D tensor")
-    _require_product(mat1, mat2)
+    mat1, mat2 = _factors(mat1, mat2)
+    if input.array.dtype != mat1.array.dtype:
+        input, mat1, mat2 = adapted("addmm", (input, mat1, mat2))
     if input.array.dtype != mat1.array.dtype:
         first, second = (dtypes.of_numpy(t.array.dtype) for t in (input, mat1))
         raise RuntimeError(f"self and mat2 must have the same dtype, but got {first.title} and {second.title}")

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from gradx import dtypes
+from gradx.modes import mode, uncast
 from gradx.op import op, renamed
 from gradx.ops.constant import ones_like
 from gradx.ops.dims import Dim, Dims, count, kept_shape, wrap, wrap_all
@@ -84,6 +85,8 @@ def sum(
     """
     if out is not None:
         return into(out, "sum", (input,), lambda: sum(input, dim, keepdim, dtype=dtype))  # type: ignore[no-any-return]
+    if dtype is not None and mode.autocast is not None:  # the dtype that is asked for comes first
+        return uncast(sum, input, dim, keepdim, dtype=dtype)  # type: ignore[no-any-return]
     return (_sum_all if dim is None else _sum)(converted(input, dtype), wrap_all(dim, len(input.shape)), keepdim)
 
 
@@ -148,6 +151,8 @@ def prod(input: Tensor, dim: int | None = None, keepdim: bool = False, *, dtype:
     >>> gradx.prod(gradx.tensor([2.0, 3.0, 4.0]))
     tensor(24.)
     """
+    if dtype is not None and mode.autocast is not None:
+        return uncast(prod, input, dim, keepdim, dtype=dtype)  # type: ignore[no-any-return]
     input = converted(input, dtype, "prod")
     if input.array.dtype.kind in "biu":
         input = cast_discrete(input, dtypes.int64.dtype)
@@ -172,6 +177,8 @@ def cumsum(input: Tensor, dim: int, *, dtype: Any = None) -> Tensor:
     >>> gradx.cumsum(gradx.tensor([1.0, 2.0, 3.0]), 0)
     tensor([1., 3., 6.])
     """
+    if dtype is not None and mode.autocast is not None:
+        return uncast(cumsum, input, dim, dtype=dtype)  # type: ignore[no-any-return]
     input = converted(input, dtype, "cumsum")
     return along(_cumsum, converted(input, dtypes.int64) if input.array.dtype.kind in "biu" else input, dim)
 

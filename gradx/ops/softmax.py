@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from gradx import dtypes
+from gradx.modes import mode, uncast
 from gradx.op import op
 from gradx.ops.elementwise import exp
 from gradx.ops.reduce import _sum, along, converted
@@ -44,6 +45,8 @@ def softmax(input: Tensor, dim: int, dtype: Any = None) -> Tensor:
     >>> gradx.softmax(gradx.tensor([0.0, 0.0]), dim=0)
     tensor([0.5000, 0.5000])
     """
+    if dtype is not None and mode.autocast is not None:  # the dtype that is asked for comes first
+        return uncast(softmax, input, dim, dtype)  # type: ignore[no-any-return]
     return along(_softmax, _floating(converted(input, dtype)), dim)
 
 
@@ -68,6 +71,8 @@ def log_softmax(input: Tensor, dim: int, dtype: Any = None) -> Tensor:
     >>> gradx.log_softmax(gradx.tensor([0.0, 0.0]), dim=0)
     tensor([-0.6931, -0.6931])
     """
+    if dtype is not None and mode.autocast is not None:
+        return uncast(log_softmax, input, dim, dtype)  # type: ignore[no-any-return]
     return along(_log_softmax, _floating(converted(input, dtype)), dim)
 
 

@@ -6,6 +6,7 @@ import math
 from typing import TYPE_CHECKING, Any
 
 from gradx import dtypes
+from gradx.autocasting import listed
 from gradx.op import fused, op
 from gradx.ops.compare import eq
 from gradx.ops.complexes import is_complex
@@ -191,6 +192,7 @@ def _norm(input: Tensor, p: float, dim: Dims, keepdim: bool) -> Tensor:
 @samples(
     S(T(3, 4)), S(T(3, 4), 2, 1), S(T(3, 4), 1, 0, True), S(T(3, 4), 3.0), S(T(3, 4), float("inf"), 1), S(T(2, 3), 1.5)
 )
+@listed
 def norm(
     input: Tensor, p: float | str | None = "fro", dim: Dim = None, keepdim: bool = False, *, dtype: Any = None
 ) -> Tensor:

@@ -6,9 +6,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from gradx.backends import Place, backend_for, backend_of
+from gradx.backends import Backend, Place, backend_for, backend_of
 from gradx.device import device
 from gradx.op import op
+from gradx.placement import pinning_backend
 from gradx.samples import UNARY, samples
 
 if TYPE_CHECKING:
@@ -46,15 +47,38 @@ def alias(input: Tensor) -> Tensor:
     """Another tensor over the same memory."""
 
 
-@op(name="ToCopyBackward0", input=lambda g, source, target: _move(g, target, source))
-def _move(input: Tensor, source: Place, target: Place) -> Tensor:
+@op(name="ToCopyBackward0", input=lambda g, source, target: _move(g, target, source, False))
+def _move(input: Tensor, source: Place, target: Place, non_blocking: bool) -> Tensor:
     """`move` that knows both ends. The one operation that crosses devices."""
 
 
-def move(input: Tensor, target: device) -> Tensor:
-    """A copy of `input` on the device `target`; `input` itself if it is there."""
+def move(input: Tensor, target: device, non_blocking: bool = False) -> Tensor:
+    """A copy of `input` on the device `target`; `input` itself if it is there.
+
+    With `non_blocking`, a copy from pinned memory to a CUDA device, and any to the host, is left to the current stream.
+    """
     backend = backend_of(input.array)
     source = backend.device_of(input.array)
     if source == target:
         return input
-    return _move(input, Place(backend, source), Place(backend_for(target), target))
+    return _move(input, Place(backend, source), Place(backend_for(target), target), non_blocking)
+
+
+@op(name="PinMemoryBackward0", input=lambda g: g)
+def _pin_memory(input: Tensor, allocator: Backend) -> Tensor:
+    """`pin_memory` that knows where to get pinned memory."""
+
+
+def pin_memory(input: Tensor, missing: str = "Cannot access accelerator device when none is available.") -> Tensor:
+    """A copy of `input`, which is on the CPU, in pinned memory; `input` itself if it is there.
+
+    Args:
+        missing: the first sentence of the error where CUDA is not usable.
+    """
+    if input.is_cuda:
+        kind = f"gradx.cuda.{input.dtype.title}Tensor"
+        raise RuntimeError(
+            f"cannot pin '{kind}' only dense CPU tensors can be pinned. Copy it to the host with .cpu()."
+        )
+    allocator = pinning_backend(missing)
+    return input if allocator.is_pinned(input.array) else _pin_memory(input, allocator)

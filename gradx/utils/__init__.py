@@ -1,5 +1,5 @@
 """torch.utils' face."""
 
-from gradx.utils import checkpoint
+from gradx.utils import checkpoint, dlpack
 
-__all__ = ["checkpoint"]
+__all__ = ["checkpoint", "dlpack"]

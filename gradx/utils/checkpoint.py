@@ -11,7 +11,7 @@ import weakref
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from gradx import engine, random
+from gradx import autocasting, engine, random
 from gradx.autograd.graph import saved_tensors_hooks
 from gradx.modes import enable_grad
 from gradx.tensor import Tensor
@@ -69,9 +69,10 @@ def checkpoint(
         raise ValueError(f"determinism_check should be one of ['default', 'none'] but got {determinism_check!r}")
     first, second = context_fn()
     state = random.get_state() if preserve_rng_state else None
+    casts = autocasting.settings()
 
     def again() -> None:
-        with _random_state(state), second, enable_grad():
+        with _random_state(state), autocasting.applied(casts), second, enable_grad():
             function(*args, **kwargs)
 
     frame = _Frame(again, determinism_check == "default", early_stop)

@@ -11,9 +11,10 @@ from gradx.backends.kernels.common import Array, Dims
 from gradx.backends.kernels.complexes import Complexes
 from gradx.backends.kernels.elementwise import Elementwise
 from gradx.backends.kernels.losses import Losses
+from gradx.backends.kernels.scaling import Scaling
 
 __all__ = ["Array", "Dims", "Elementwise", "Kernels"]
 
 
-class Kernels(Elementwise, Losses, Classification, Complexes):
+class Kernels(Elementwise, Losses, Classification, Complexes, Scaling):
     """All kernels, over one array library."""

@@ -33,7 +33,7 @@ class Classification(Reductions):
             losses = self.sum(losses, every, False)
         loss = losses / total if reduction == "mean" else losses
         sums = self.xp.stack([total, self.xp.asarray(by_class, total.dtype)])
-        return loss.astype(input.dtype, copy=False), sums, top, log_sum
+        return self.xp.asarray(loss.astype(input.dtype, copy=False)), sums, top, log_sum
 
     def cross_entropy_backward(
         self,
@@ -78,7 +78,8 @@ class Classification(Reductions):
         if reduction == "none":
             return losses.astype(input.dtype, copy=False), total
         loss = self.sum(self._wide(losses), every, False)
-        return (loss / total if reduction == "mean" else loss).astype(input.dtype, copy=False), total
+        loss = (loss / total if reduction == "mean" else loss).astype(input.dtype, copy=False)
+        return self.xp.asarray(loss), total
 
     def nll_loss_backward(
         self,

@@ -75,12 +75,12 @@ class Reductions(Layout):
         square = (deviation * deviation.conj()).real if x.dtype.kind == "c" else deviation * deviation
         total = self.sum(square, dim, keepdim)
         spread = (total / total.dtype.type(max(0.0, count - correction))).astype(x.real.dtype, copy=False)
-        return spread, mean if keepdim else mean.squeeze(dim)
+        return self.xp.asarray(spread), mean if keepdim else mean.squeeze(dim)
 
     def std(self, x: Array, dim: Dims, correction: float, keepdim: bool) -> tuple[Array, Array]:
         """The standard deviation, and the mean in the precision of accumulation."""
         spread, mean = self.var(self._wide(x), dim, correction, keepdim)
-        return self.xp.sqrt(spread).astype(x.real.dtype, copy=False), mean
+        return self.xp.asarray(self.xp.sqrt(spread).astype(x.real.dtype, copy=False)), mean
 
     def logsumexp(self, x: Array, dim: Dims, keepdim: bool) -> Array:
         wide = self._wide(x)
