@@ -22,6 +22,7 @@ from gradx.ops.compare import isnan
 from gradx.ops.complexes import real
 from gradx.ops.shape import sum_to
 from gradx.ops.transfer import cast, clone
+from gradx.order import Order
 from gradx.tape import AccumulateGrad, Edge, Node
 from gradx.variables import Variable
 
@@ -52,13 +53,12 @@ def backward(
     before, running.walk = running.walk, walk
     try:
         with set_grad_enabled(graph), contextlib.ExitStack() as stack:
-            if not graph:
-                for backend in loaded():
+            for backend in loaded():
+                if not graph:
                     stack.enter_context(backend.quiet())
-                    walk.guarded |= backend.several_devices
-            for edge, value in zip(roots, gradients, strict=True):
-                walk.deposit(edge, value if graph else value.array, fresh=False)
-            walk.run()
+                if backend.needs_order():
+                    walk.order = Order()
+            walk.run(gradients)
     finally:
         running.walk = before
     found = [walk.found.get(edge) for edge in inputs or ()]
@@ -80,7 +80,7 @@ class _Walk:
         self.queue: list[tuple[int, Node]] = []
         self.captures: dict[Node, list[int]] = {}
         self.found: dict[Edge, Any] = {}
-        self.guarded = False  # whether raw arrays may be on another device than the current one
+        self.order: Order | None = None  # of devices and streams, where there are several
         for node, output_nr in inputs or ():
             self.captures.setdefault(node, []).append(output_nr)
         self.needed = None if inputs is None else _needed(roots, set(self.captures))  # None: every node
@@ -98,6 +98,8 @@ class _Walk:
         """Add a gradient to those that wait at `edge`: the first is borrowed, the second makes a sum of our own."""
         node, output_nr = edge
         value = _fit(value, node, output_nr)
+        if self.order is not None:
+            self.order.arrive(node, value)
         waiting = self.pending.get(node)
         if waiting is None:
             waiting = self.pending[node] = [None] * len(node.outputs)
@@ -108,26 +110,37 @@ class _Walk:
             if fresh:
                 self.owned.add(edge)
         else:
-            with self._beside(before):
+            with self._at(node, before):
                 if edge in self.owned and not self.graph:
                     before += value
                 else:
                     waiting[output_nr] = _fit(before + value, node, output_nr)
                     self.owned.add(edge)
 
-    def run(self) -> None:
+    def run(self, gradients: Sequence[Variable]) -> None:
+        """Walk back from the roots, one of `gradients` for each."""
+        for edge, value in zip(self.roots, gradients, strict=True):
+            self.deposit(edge, value if self.graph else value.array, fresh=False)
+        if self.order is not None:
+            self._run_in_order(self.order)
+            return
+        while self.queue:
+            _, node = heapq.heappop(self.queue)
+            self._visit(node, self.pending.pop(node))
+
+    def _run_in_order(self, order: Order) -> None:
         while self.queue:
             _, node = heapq.heappop(self.queue)
             grads = self.pending.pop(node)
-            if self.guarded:
-                with self._beside(next(g for g in grads if g is not None)):
-                    self._visit(node, grads)
-            else:
+            value, saved = next(g for g in grads if g is not None), getattr(node, "saved", None)
+            with order.at(node, value):
                 self._visit(node, grads)
+                order.leave(node, (grads, None if self.keep else saved), value)
+        order.join()
 
-    def _beside(self, value: Any) -> contextlib.AbstractContextManager[Any]:
-        """Within it, the device of `value` is the current one: raw expressions give arrays there."""
-        return backend_of(value).at(value) if self.guarded else contextlib.nullcontext()
+    def _at(self, node: Node, value: Any) -> contextlib.AbstractContextManager[Any]:
+        """Within it, raw expressions give arrays on the device of `value`, computed on the stream of `node`."""
+        return self.order.at(node, value) if self.order is not None else contextlib.nullcontext()
 
     def _visit(self, node: Node, grads: list[Any]) -> None:
         hooks = node.hooks

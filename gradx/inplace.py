@@ -19,6 +19,7 @@ from gradx.node import OpNode
 from gradx.ops.constant import fill
 from gradx.ops.shape import _permute
 from gradx.ops.transfer import clone, contiguous
+from gradx.streams import seen
 from gradx.tape import Edge, Node
 from gradx.variables import Variable
 
@@ -31,6 +32,8 @@ class CopySlices(Node):
     def __init__(self, base: Variable, value: Variable, steps: variables.Steps) -> None:
         edges = tuple(tape.edge_of(t) if t.needs_grad else None for t in (base, value))
         super().__init__(edges, ((base.array.shape, base.array.dtype, type(base.array)),))
+        if seen.other:
+            tape.note_stream(self, base.array)
         self.steps = steps
         strides = base.array.strides
         self.order = tuple(sorted(range(len(strides)), key=lambda d: -abs(strides[d])))  # of its dimensions in memory

@@ -16,7 +16,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from gradx import anomaly
+from gradx.backends import backend_of
 from gradx.hooks import Hook, Hooks, RemovableHandle, register
+from gradx.streams import recorded_on, seen
 from gradx.variables import Variable
 
 FREED = (
@@ -191,3 +193,13 @@ def edge_of(variable: Variable) -> Edge:
 def attach(variable: Variable, node: Node, output_nr: int = 0) -> None:
     """Make `variable` an output of `node`."""
     variable.node, variable.output_nr, variable.needs_grad = node, output_nr, True
+    if seen.other:
+        note_stream(node, variable.array)
+
+
+def note_stream(node: Node, array: Any) -> None:
+    """Note which stream `node`, which gives `array`, is recorded on."""
+    backend = backend_of(array)
+    stream = backend.stream_on(backend.device_of(array))
+    if stream is not None:
+        recorded_on[node] = stream

@@ -18,7 +18,7 @@ ROOT = Path(gradx.__file__).parent
 
 # From the ground up. A module may import from its own floor and those below.
 FLOORS = [
-    {"dtypes", "device", "modes", "printing", "size"},
+    {"dtypes", "device", "modes", "printing", "size", "streams"},
     {"backends"},
     {"variables", "placement", "random", "samples"},
     {"hooks", "anomaly"},
@@ -28,6 +28,7 @@ FLOORS = [
     {"op"},
     {"autocasting"},
     {"ops"},
+    {"order"},
     {"engine"},
     {"differentiate", "inplace", "serialization"},
     {"methods"},

@@ -218,6 +218,7 @@ class FunctionNode(FunctionCtx, SavingNode):
             metadata.append(NOTHING)
             return out
         array, number = out.array, len(metadata)
+        backend_of(array).notice()  # forward may have used no operation of ours
         metadata.append((array.shape, array.dtype, type(array)))
         if any(out is t for t in self._dirty):
             inplace.take_history(out, with_history(Tensor(array), (self, number)))

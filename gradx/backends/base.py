@@ -184,9 +184,8 @@ class Backend(Kernels):
         """Within it, floating-point conditions (division by zero, overflow) give inf and NaN without warnings."""
         return contextlib.nullcontext()
 
-    @property
-    def several_devices(self) -> bool:
-        """Whether an array may be on another device than the current one."""
+    def needs_order(self) -> bool:
+        """Whether arrays may be on another device than the current one, or work be given to another stream."""
         return False
 
     def at(self, array: Array) -> AbstractContextManager[Any]:
@@ -213,6 +212,32 @@ class Backend(Kernels):
     def add_into(self, destination: Array, source: Array) -> None:
         """Add `source`, of the same shape and dtype, to the elements of `destination`."""
         self.xp.add(destination, source, out=destination)
+
+    # ---- streams, where there is such a thing ----------------------------------------------------------------
+
+    def notice(self) -> None:
+        """Set `gradx.streams.seen.other` if a stream other than the default one is the current one."""
+
+    def stream_on(self, where: device) -> Any:
+        """The stream that is current on `where`; None for the default one."""
+        return None
+
+    def within(self, array: Array, stream: Any) -> AbstractContextManager[Any]:
+        """Within it, the device of `array` is the current one, and `stream`, of that device, the current stream."""
+        return contextlib.nullcontext()
+
+    def wait_stream(self, where: device, stream: Any, other: Any) -> None:
+        """Let `stream` wait until `other` has done what it was given so far; both are of the device `where`."""
+
+    def keep(self, used: Any, where: device) -> None:
+        """Keep `used` alive until the current stream of `where` has done what it was given so far."""
+
+    def record_stream(self, array: Array, stream: Any) -> None:
+        """Keep the memory of `array`, when nobody uses it any more, until `stream` has done what it was given by then."""
+        raise NotImplementedError(
+            f"Could not run 'aten::record_stream' with arguments from the '{self.device_type.upper()}' backend. "
+            "There are no streams here: leave the call out."
+        )
 
     # ---- creation ------------------------------------------------------------------------------------------------
 

@@ -1,31 +1,26 @@
 """Pinned host memory, and copies between it and a device that the host does not wait for. Imports CuPy.
 
 A copy from or to pinned memory is given to the current stream, and the function returns at once. Neither end may be freed
-before the copy is done: memory of CuPy's pools would be given to somebody else. Both are therefore held, each pair with an
-event that the stream reaches after the copy, and let go by the first copy or allocation that finds the event passed.
+before the copy is done: memory of CuPy's pools would be given to somebody else. Both are therefore held.
 """
 
 from __future__ import annotations
 
 import math
-import threading
-from collections import deque
-from typing import Any, Final
+from typing import Any
 
 import cupy
 import numpy as np
 
+from gradx.backends.cuda_held import hold, let_go
 from gradx.backends.kernels import Array, Dims
 
 Host = np.ndarray[Any, Any]
 
-_held: Final[deque[tuple[Any, tuple[Array, ...]]]] = deque()  # events, and what must live until they have passed
-_letting_go: Final = threading.Lock()
-
 
 def pinned(shape: Dims, dtype: np.dtype[Any]) -> Host:
     """An array in pinned memory of CuPy's pool, its elements whatever was there."""
-    _let_go()
+    let_go()
     memory = cupy.cuda.alloc_pinned_memory(max(1, math.prod(shape) * dtype.itemsize))
     return np.ndarray(shape, dtype, memory)
 
@@ -67,16 +62,4 @@ def _hold(*arrays: Array) -> None:
     stream = cupy.cuda.get_current_stream()
     if stream.is_capturing():  # nothing happens now; a graph's memory is its maker's to keep, and no event may be asked
         return
-    _let_go()
-    _held.append((stream.record(cupy.cuda.Event(disable_timing=True)), arrays))
-
-
-def _let_go() -> None:
-    """Drop what no copy needs any more."""
-    if not _held or cupy.cuda.get_current_stream().is_capturing():
-        return
-    with _letting_go:
-        for _ in range(len(_held)):
-            pair = _held.popleft()
-            if not pair[0].done:
-                _held.append(pair)
+    hold(stream.record(cupy.cuda.Event(disable_timing=True)), arrays)

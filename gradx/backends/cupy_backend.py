@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import cupy
@@ -20,14 +19,17 @@ from gradx.backends import (
     cuda_faults,
     cuda_fusion,
     cuda_kernels,
+    cuda_matmul,
     cuda_memory,
     cuda_scaling,
     first_use,
 )
-from gradx.backends.base import Backend, misfit
+from gradx.backends.base import misfit
+from gradx.backends.cuda_devices import Devices, look_for_streams
 from gradx.backends.expression import SymbolicBackend, parameters_of
 from gradx.backends.kernels import Array, Dims, Elementwise
 from gradx.device import device
+from gradx.streams import seen
 
 _SYMBOLS = SymbolicBackend()
 _WAITING = frozenset({"move", "index", "index_put"})  # kernels that may wait for work given to the device before
@@ -42,20 +44,13 @@ def _like(weight: Array | None, x: Array) -> Array | None:
     return None if weight is None else weight.astype(x.dtype, copy=False)
 
 
-class CupyBackend(Backend):
+class CupyBackend(Devices):
     """CUDA devices. Arrays are made on the device asked for; kernels run where their arrays are."""
 
-    device_type = "cuda"
     array_types = (cupy.ndarray,)
 
     def __init__(self) -> None:
         super().__init__(cupy)
-        self._devices = [device("cuda", i) for i in range(cupy.cuda.runtime.getDeviceCount())]
-
-    @property
-    def several_devices(self) -> bool:
-        """Whether there is a choice of device, so that kernels must be told where to run."""
-        return len(self._devices) > 1
 
     def kernel(self, name: str) -> Callable[..., Array]:
         function = super().kernel(name)
@@ -87,8 +82,12 @@ class CupyBackend(Backend):
         def kernel(*args: Any) -> Array:
             try:
                 if not several:
+                    if not seen.other:
+                        look_for_streams()
                     return run(*args)
                 with self.at(self._of_one_device(name, args)):
+                    if not seen.other:
+                        look_for_streams()
                     return run(*args)
             except ValueError as error:
                 if "broadcast" not in str(error):
@@ -111,51 +110,14 @@ class CupyBackend(Backend):
             )
         return arrays[0] if arrays else None
 
-    # ---- devices and memory --------------------------------------------------------------------------------
-
-    def device_of(self, array: Array) -> device:
-        index: int = array.data.device_id
-        return self._devices[index]
-
-    def at(self, array: Array | None) -> AbstractContextManager[Any]:
-        """Within it, the device of `array` is the current one."""
-        if array is None or array.data.device_id == get_device_id():
-            return nullcontext()
-        return cuda_faults.Explained(cupy.cuda.Device(array.data.device_id))
-
-    def quiet(self) -> AbstractContextManager[Any]:
-        """CUDA has no floating-point warnings, but gradient rules may find no memory."""
-        return cuda_faults.Explained()
-
-    def _on(self, where: device) -> AbstractContextManager[Any]:
-        """Within it, `where` is the current device; the one that is, where `where` has no index."""
-        elsewhere = where.index is not None and where.index != get_device_id()
-        return cuda_faults.Explained(cupy.cuda.Device(where.index) if elsewhere else None, "making a tensor")
-
-    def device_count(self) -> int:
-        """The number of CUDA devices."""
-        return len(self._devices)
-
-    def current_device(self) -> int:
-        """The index of the device on which arrays are made when none is named."""
-        return get_device_id()  # type: ignore[no-any-return]
-
-    def synchronize(self, where: device) -> None:
-        """Wait until `where` has finished all work given to it."""
-        with self._on(where):
-            cupy.cuda.runtime.deviceSynchronize()
-
-    def memory_allocated(self, where: device) -> int:
-        """Bytes of the memory of `where` that arrays occupy, rounded up as CuPy's memory pool does."""
-        with self._on(where):
-            return cupy.get_default_memory_pool().used_bytes()  # type: ignore[no-any-return]
+    # ---- copies --------------------------------------------------------------------------------------------
 
     def from_host(self, array: np.ndarray[Any, Any], where: device, non_blocking: bool = False) -> Array:
-        with self._on(where):
+        with self.on(where):
             return cuda_memory.upload(array, non_blocking)
 
     def to_host(self, array: Array, non_blocking: bool = False) -> np.ndarray[Any, Any]:
-        with self._on(self.device_of(array)):
+        with self.on(self.device_of(array)):
             return cuda_memory.download(array) if non_blocking else array.get()
 
     def send(self, destination: Array, source: Array) -> None:
@@ -183,7 +145,7 @@ class CupyBackend(Backend):
             source = cupy.ascontiguousarray(array)
             here = cupy.cuda.get_current_stream()
             ready = here.record()
-        with self._on(where):
+        with self.on(where):
             there = cupy.cuda.get_current_stream()
             there.wait_event(ready)
             target = cupy.empty(source.shape, source.dtype)
@@ -194,11 +156,11 @@ class CupyBackend(Backend):
         return target
 
     def clone(self, x: Array) -> Array:
-        with self._on(self.device_of(x)):
+        with self.on(self.device_of(x)):
             return super().clone(x)
 
     def contiguous(self, x: Array) -> Array:
-        with self._on(self.device_of(x)):
+        with self.on(self.device_of(x)):
             return super().contiguous(x)
 
     def write(self, destination: Array, source: Array) -> None:
@@ -212,19 +174,19 @@ class CupyBackend(Backend):
     # ---- creation ------------------------------------------------------------------------------------------
 
     def full(self, shape: Dims, value: complex, dtype: np.dtype[Any], where: device) -> Array:
-        with self._on(where):
+        with self.on(where):
             return super().full(shape, value, dtype, where)
 
     def empty(self, shape: Dims, dtype: np.dtype[Any], where: device) -> Array:
-        with self._on(where):
+        with self.on(where):
             return super().empty(shape, dtype, where)
 
     def arange(self, start: float, step: float, count: int, dtype: np.dtype[Any], where: device) -> Array:
-        with self._on(where):
+        with self.on(where):
             return super().arange(start, step, count, dtype, where)
 
     def diagonal_mask(self, rows: int, columns: int, offset: int, where: device) -> Array:
-        with self._on(where):
+        with self.on(where):
             return super().diagonal_mask(rows, columns, offset, where)
 
     # ---- reductions ------------------------------------------------------------------------------------------
@@ -317,7 +279,12 @@ class CupyBackend(Backend):
     def mm(self, x: Array, y: Array) -> Array:
         if x.dtype.kind == "V" and max(x.ndim, y.ndim) > 2:  # of which CuPy knows no stacks
             x, y = self._wide(x), self._wide(y)
-        return super().mm(x, y)
+        return cuda_matmul.matmul(x, y)
+
+    def mv(self, x: Array, y: Array) -> Array:
+        return cuda_matmul.matmul(x, y)
+
+    dot = mv
 
     # ---- gradient scaling ------------------------------------------------------------------------------------
 

@@ -110,6 +110,20 @@ class ConversionMethods(MemoryMethods):
         """This tensor on a CUDA device, the current one unless given."""
         return self.to("cuda" if device is None else device, non_blocking=non_blocking)
 
+    def record_stream(self, stream: Any) -> None:
+        """Keep this tensor's memory, once nobody uses it any more, until `stream` has done what it was given by then.
+
+        For a tensor that was made on one stream and is used on another: otherwise its memory may be given out again, on
+        the stream where it was made, before the other is done with it.
+
+        Args:
+            stream: a `gradx.cuda.Stream`, or CuPy's.
+
+        Raises:
+            NotImplementedError: the tensor is on the CPU.
+        """
+        backend_of(self.array).record_stream(self.array, getattr(stream, "cupy", stream))
+
     def type_as(self, other: Variable) -> Self:
         """This tensor in the dtype and on the device of `other`."""
         return self.to(other)

@@ -58,6 +58,11 @@ class DescriptionMethods(Variable):
         """Whether the elements are on a CUDA device."""
         return self.device.type == "cuda"
 
+    def get_device(self) -> int:
+        """The index of the CUDA device, -1 on the CPU."""
+        where = self.device
+        return -1 if where.index is None else where.index
+
     @property
     def _base(self) -> Variable | None:
         return None if self._view is None else self._view.base
