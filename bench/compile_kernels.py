@@ -40,14 +40,9 @@ class Allowance:
 
 ALLOWED: tuple[Allowance, ...] = (
     Allowance(
-        r"sm_(75|80|90) (softmax|softmax_backward|reduce) ",
+        r"sm_\d+ (softmax|softmax_backward|reduce|cross_entropy|weighted) ",
         96,
         "Elements fill half of a thread's registers, and the compiler prefers more threads to a few words more.",
-    ),
-    Allowance(
-        r"sm_100 (softmax|softmax_backward|reduce) ",
-        2700,
-        "To be mended in slices.cu: for Blackwell the compiler keeps the address of every element from pass to pass.",
     ),
 )
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import importlib
+import os
 import warnings
+from types import ModuleType
 
 import pytest
 
@@ -18,6 +21,15 @@ DEVICES = ["cpu", pytest.param("cuda", marks=pytest.mark.cuda)]
 def device(request: pytest.FixtureRequest) -> str:
     """Each device in turn."""
     return request.param
+
+
+@pytest.fixture
+def cuda_counters() -> ModuleType:
+    """What counts launches, copies and bytes: a module with `counters()`, which gives a dictionary, and `reset()`."""
+    name = os.environ.get("GRADX_CUDA_COUNTERS")
+    if not name:
+        pytest.skip("GRADX_CUDA_COUNTERS names no module that counts launches: a GPU by itself does not")
+    return importlib.import_module(name)
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:

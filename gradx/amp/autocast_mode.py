@@ -13,8 +13,8 @@ from gradx import autocasting
 from gradx.autocasting import Settings, state
 from gradx.backends.cuda_status import diagnose
 from gradx.device import device
-from gradx.dtypes import dtype as Dtype
 from gradx.dtypes import bfloat16, float16, float64
+from gradx.dtypes import dtype as Dtype
 from gradx.tensor import Tensor
 
 F = TypeVar("F", bound=Callable[..., Any])

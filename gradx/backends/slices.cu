@@ -21,6 +21,9 @@ constexpr int WARP = 32;
 constexpr int FEW = 8;  // terms that are added one after the other; longer sums are sums of sums, to keep their digits
 constexpr int PARTS = COLUMNS ? LANES : (LANES + WARP - 1) / WARP;  // what a team leaves in shared memory
 
+// `x`, of which the compiler knows nothing more: what follows from it is computed again in each pass, not kept in registers.
+__device__ __forceinline__ Index hidden(Index x) { asm volatile("" : "+l"(x)); return x; }
+
 struct Sum { static __device__ A apply(A a, A b) { return a + b; } };
 struct Max { static __device__ A apply(A a, A b) { return a > b ? a : b; } };
 
@@ -64,7 +67,7 @@ struct Slice {
 // CHUNKS ELEMENTS visits the lane's elements k.
 #define CHUNKS for (Index start = 0; start < size; start += (Index)LANES * ITEMS)
 #define ELEMENTS_FROM(begin, end) _Pragma("unroll") for (int i = begin; i < end; ++i) \
-    if (const Index k = start + (Index)i * LANES + lane; k < size)
+    if (const Index k = hidden(start) + (Index)i * LANES + lane; k < size)
 #define ELEMENTS ELEMENTS_FROM(0, ITEMS)
 #define SUM(term) [&] { \
         A sum = 0; \
@@ -88,7 +91,7 @@ struct Slice {
 
 #if defined(SOFTMAX)
 
-extern "C" __global__ void __launch_bounds__(LANES * TEAMS)
+extern "C" __global__ void __launch_bounds__(LANES * TEAMS, 1)
 softmax(const T* __restrict__ x, T* __restrict__ out, Index slices, Index n, Index inner) {
     FOR_EACH_SLICE {
         const Index slice = first + team, size = slice < slices ? n : 0;
@@ -108,7 +111,7 @@ softmax(const T* __restrict__ x, T* __restrict__ out, Index slices, Index n, Ind
 
 #elif defined(SOFTMAX_BACKWARD)
 
-extern "C" __global__ void __launch_bounds__(LANES * TEAMS)
+extern "C" __global__ void __launch_bounds__(LANES * TEAMS, 1)
 softmax_backward(const T* __restrict__ g, const T* __restrict__ out, T* __restrict__ grad,
                  Index slices, Index n, Index inner) {
     FOR_EACH_SLICE {
@@ -131,7 +134,7 @@ __device__ A clamp(Index rest, Index most) { return rest < 0 ? 0 : rest < most ?
 // Sums a term over each of `splits` shares of every slice, divides by `divisor`, and takes a root where asked to.
 // `other` is a second operand like x (DISTANCE), one value for each slice (TIES), or the squares that belong to the means x
 // (MERGE). The means of VARIANCE and MERGE go to `means`. `whole` is the length of the slices that MERGE puts together.
-extern "C" __global__ void __launch_bounds__(LANES * TEAMS)
+extern "C" __global__ void __launch_bounds__(LANES * TEAMS, 1)
 reduce(const T* __restrict__ x, const void* __restrict__ other, RESULT* __restrict__ out, A* __restrict__ means,
        Index slices, Index n, Index inner, Index splits, Index whole, double divisor, double p) {
     const Index share = (n + splits - 1) / splits;
@@ -179,7 +182,7 @@ reduce(const T* __restrict__ x, const void* __restrict__ other, RESULT* __restri
 // For each slice of logits the loss of its target class, the weight of that, the largest logit, and the logarithm of the sum
 // of exponentials of the distances to it. A target that is no class gives NaN. `weight` may be null. sums[1] is the sum of
 // the weights of all classes.
-extern "C" __global__ void __launch_bounds__(LANES * TEAMS)
+extern "C" __global__ void __launch_bounds__(LANES * TEAMS, 1)
 cross_entropy(const T* __restrict__ x, const TARGET* __restrict__ target, const T* __restrict__ weight,
               A* __restrict__ losses, A* __restrict__ weights, A* __restrict__ tops, A* __restrict__ log_sums,
               A* __restrict__ sums, Index slices, Index n, Index inner, Index ignored, double smoothing) {
@@ -210,7 +213,7 @@ cross_entropy(const T* __restrict__ x, const TARGET* __restrict__ target, const 
 #elif defined(WEIGHTED)
 
 // The sums of n losses and of their weights, each over `shares` equal shares; with MEAN their ratio in the place of the first.
-extern "C" __global__ void __launch_bounds__(LANES * TEAMS)
+extern "C" __global__ void __launch_bounds__(LANES * TEAMS, 1)
 weighted(const T* __restrict__ losses, const T* __restrict__ weights, RESULT* __restrict__ loss, T* __restrict__ total,
          Index n, Index shares) {
     const Index slices = shares, inner = 1, share = (n + shares - 1) / shares;
