@@ -15,7 +15,7 @@ from gradx import creation, dtypes, random
 from gradx.autocasting import adapted, listed
 from gradx.backends import backend_of
 from gradx.modes import mode
-from gradx.ops import activation, elementwise, loss, magnitude, matmul, reduce, select, statistics
+from gradx.ops import activation, loss, magnitude, matmul, normalization, select, statistics
 from gradx.ops import softmax as _softmax
 from gradx.ops.activation import elu, leaky_relu, logsigmoid, sigmoid, silu, softplus, tanh
 from gradx.ops.classification import cross_entropy, nll_loss
@@ -191,12 +191,8 @@ def layer_norm(
             f"Given normalized_shape={list(shape)}, expected input with shape {['*', *shape]}, but got input of size "
             f"{list(input.shape)}"
         )
-    dims = tuple(range(-len(shape), 0))
-    centred = input - reduce.mean(input, dims, True)
-    result = centred * elementwise.rsqrt(reduce.mean(centred * centred, dims, True) + eps)
-    result = result if weight is None else result * weight
-    result = result if bias is None else result + bias
-    return result.to(input.dtype)
+    dims = tuple(range(input.dim() - len(shape), input.dim()))
+    return normalization.layer_norm(input, dims, weight, bias, eps)
 
 
 @samples(*PAIRS, S(T(3), T(3), beta=0.5), oracle="nn.functional.smooth_l1_loss")
