@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from gradx import dtypes
 from gradx.autocasting import adapted
 from gradx.op import op, renamed
-from gradx.ops.shape import transpose, unsqueeze
+from gradx.ops.shape import _transpose, transpose, unsqueeze
 from gradx.out import into
 from gradx.samples import S, T, samples
 
@@ -43,10 +43,14 @@ def _mv(input: Tensor, vec: Tensor) -> Tensor:
     """The product of a matrix and a vector."""
 
 
+def _times(g: Any, factor: float) -> Any:
+    return g if factor == 1 else g * factor
+
+
 @op(
-    input=lambda g, beta: g * beta,
-    mat1=lambda g, mat2, alpha: _mm(g * alpha, transpose(mat2, 0, 1)),
-    mat2=lambda g, mat1, alpha: _mm(transpose(mat1, 0, 1), g * alpha),
+    input=lambda g, beta: _times(g, beta),
+    mat1=lambda g, mat2, alpha: _mm(_times(g, alpha), _transpose(mat2, (1, 0))),
+    mat2=lambda g, mat1, alpha: _mm(_transpose(mat1, (1, 0)), _times(g, alpha)),
 )
 def _addmm(input: Tensor, mat1: Tensor, mat2: Tensor, beta: float, alpha: float) -> Tensor:
     """`beta * input + alpha * (mat1 @ mat2)` for matrices that fit."""
@@ -162,8 +166,8 @@ def bmm(input: Tensor, mat2: Tensor) -> Tensor:
 def addmm(input: Tensor, mat1: Tensor, mat2: Tensor, *, beta: float = 1, alpha: float = 1) -> Tensor:
     """`beta * input + alpha * (mat1 @ mat2)`."""
     for name, matrix in (("mat1", mat1), ("mat2", mat2)):
-        if len(matrix.shape) != 2:
-            raise RuntimeError(f"{name} must be a matrix, got {len(matrix.shape)}-D tensor")
+        if matrix.ndim != 2:
+            raise RuntimeError(f"{name} must be a matrix, got {matrix.ndim}-D tensor")
     mat1, mat2 = _factors(mat1, mat2)
     if input.array.dtype != mat1.array.dtype:
         input, mat1, mat2 = adapted("addmm", (input, mat1, mat2))
