@@ -183,12 +183,14 @@ class _Walk:
                 if waiting is None:
                     waiting = pending[target] = [None] * len(outputs)
                     heappush(queue, (-target.sequence, target))
-                if waiting[output_nr] is not None:
-                    self._sum(target, output_nr, waiting, value)
-                else:
+                if waiting[output_nr] is None:
                     waiting[output_nr] = value
                     if value is given:
                         borrowed.add(target)
+                elif target not in borrowed and BY_TYPE[array_type].owns_memory(waiting[output_nr]):  # type: ignore[union-attr]
+                    waiting[output_nr] += value
+                else:
+                    self._sum(target, output_nr, waiting, value)
 
     def _at(self, node: Node, value: Any) -> contextlib.AbstractContextManager[Any]:
         """Within it, raw expressions give arrays on the device of `value`, computed on the stream of `node`."""

@@ -310,7 +310,8 @@ class Op:
             unrecorded |= unrecorded_before
             several |= several_before
         again = self if output_nr is None else functools.partial(_output, self, output_nr)
-        result._view = variables.View(base, (*steps, (again, args[1:])), [source.version[0]], unrecorded, several)
+        step = again, args[1:]
+        result._view = variables.new_view((base, (*steps, step), [source.version[0]], unrecorded, several))
 
 
 def variants_of(function: Callable[..., Any]) -> dict[Any, Callable[..., Any]]:

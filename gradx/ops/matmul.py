@@ -165,9 +165,9 @@ def bmm(input: Tensor, mat2: Tensor) -> Tensor:
 @samples(S(T(4), T(2, 3), T(3, 4)), S(T(2, 4), T(2, 3), T(3, 4), beta=0.5, alpha=2.0))
 def addmm(input: Tensor, mat1: Tensor, mat2: Tensor, *, beta: float = 1, alpha: float = 1) -> Tensor:
     """`beta * input + alpha * (mat1 @ mat2)`."""
-    for name, matrix in (("mat1", mat1), ("mat2", mat2)):
-        if matrix.ndim != 2:
-            raise RuntimeError(f"{name} must be a matrix, got {matrix.ndim}-D tensor")
+    if not mat1.array.ndim == mat2.array.ndim == 2:
+        name, matrix = ("mat1", mat1) if mat1.array.ndim != 2 else ("mat2", mat2)
+        raise RuntimeError(f"{name} must be a matrix, got {matrix.ndim}-D tensor")
     mat1, mat2 = _factors(mat1, mat2)
     if input.array.dtype != mat1.array.dtype:
         input, mat1, mat2 = adapted("addmm", (input, mat1, mat2))
