@@ -45,6 +45,7 @@ the general path whatever it is not made for. Of `mul`, for two tensors that nee
 from __future__ import annotations
 
 import functools
+import linecache
 from collections.abc import Callable, Sequence
 from types import CodeType, FunctionType
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -70,8 +71,10 @@ KINDS = {1: "ui" + INEXACT, 2: INEXACT, 3: "c"}  # of the dtypes that a number o
 
 @functools.cache
 def _compiled(source: str) -> CodeType:
-    """Many operations have the same text."""
-    return compile(source, "<gradx.specialise>", "exec")
+    """Many operations have the same text. It is kept where tracebacks and debuggers look for it."""
+    file = f"<gradx.specialise {_compiled.cache_info().currsize}>"
+    linecache.cache[file] = len(source), None, source.splitlines(keepends=True), file
+    return compile(source, file, "exec")
 
 
 def _function(name: str, head: str, lines: Sequence[str], **names: Any) -> Code:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from gradx import dtypes
 from gradx.autocasting import adapted
 from gradx.op import op, renamed
-from gradx.ops.shape import _transpose, transpose, unsqueeze
+from gradx.ops.shape import transpose, unsqueeze
 from gradx.out import into
 from gradx.samples import S, T, samples
 
@@ -49,8 +49,8 @@ def _times(g: Any, factor: float) -> Any:
 
 @op(
     input=lambda g, beta: _times(g, beta),
-    mat1=lambda g, mat2, alpha: _mm(_times(g, alpha), _transpose(mat2, (1, 0))),
-    mat2=lambda g, mat1, alpha: _mm(_transpose(mat1, (1, 0)), _times(g, alpha)),
+    mat1=lambda g, mat2, alpha: _mm(_times(g, alpha), mat2.T),
+    mat2=lambda g, mat1, alpha: _mm(mat1.T, _times(g, alpha)),
 )
 def _addmm(input: Tensor, mat1: Tensor, mat2: Tensor, beta: float, alpha: float) -> Tensor:
     """`beta * input + alpha * (mat1 @ mat2)` for matrices that fit."""
