@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from gradx import dtypes, engine, modes, tape, variables
 from gradx.backends import BY_TYPE, backend_of
-from gradx.ops.constant import zeros_like
+from gradx.ops.constant import ones_like, zeros_like
 from gradx.ops.index import select
 from gradx.ops.join import stack
 from gradx.ops.transfer import cast
@@ -63,10 +63,9 @@ def backward(
     wanted = None if inputs is None else _as_tuple(inputs)
     roots = _as_tuple(tensors)
     keep = create_graph if retain_graph is None else retain_graph
-    gradients = _initial(roots, _aligned(grad_tensors, len(roots)))
-    starts = [_edge(root, i) for i, root in enumerate(roots)]
+    starts, gradients = _starts(roots, _aligned(grad_tensors, len(roots)))
     ends = None if wanted is None else [_input_edge(t) for t in wanted]
-    found = engine.backward(starts, gradients, ends, keep=keep, graph=create_graph, accumulate=True)
+    found = engine.backward(starts, gradients, ends, keep, create_graph, accumulate=True)
     for t, gradient in zip(wanted or (), found, strict=True):
         if isinstance(t, Variable) and t.node is not None and gradient is not None and not _retained(t):
             engine.add_gradient(t, gradient if create_graph else gradient.array, owned=False, graph=create_graph)
@@ -127,10 +126,9 @@ def grad(
     keep = create_graph if retain_graph is None else retain_graph
     if is_grads_batched and any(v is not None for v in vectors):
         return _batched(roots, wanted, vectors, keep, create_graph, allow_unused, materialize_grads)
-    gradients = _initial(roots, vectors)
-    starts = [_edge(root, i) for i, root in enumerate(roots)]
+    starts, gradients = _starts(roots, vectors)
     ends = [_input_edge(t) for t in wanted]
-    found = engine.backward(starts, gradients, ends, keep=keep, graph=create_graph, accumulate=False)
+    found = engine.backward(starts, gradients, ends, keep, create_graph, accumulate=False)
     if materialize_grads:
         return tuple(_zeros(t, create_graph) if g is None else g for g, t in zip(found, wanted, strict=True))  # type: ignore[misc]
     position = next((i for i, g in enumerate(found) if g is None), None)
@@ -267,41 +265,47 @@ def _aligned(vectors: Any, count: int) -> Sequence[Tensor | None]:
     return aligned
 
 
-def _initial(roots: tuple[Any, ...], vectors: Sequence[Any]) -> list[Any]:
-    """The gradient with which the walk starts from each root."""
-    gradients = []
-    for i, (root, vector) in enumerate(zip(roots, vectors, strict=True)):
-        edge = isinstance(root, GradientEdge)
-        shape, dtype, array_type = root.node.outputs[root.output_nr] if edge else _metadata(root)
-        if vector is None:
-            _edge(root, i)
-            if math.prod(shape) != 1:
-                raise RuntimeError(
-                    "grad can be implicitly created only for scalar outputs. This one has shape "
-                    f"{shape}: reduce it, for example with .sum(), or pass a gradient of that shape."
-                )
-            if dtype.kind == "c":
-                raise RuntimeError(
-                    f"grad can be implicitly created only for real scalar outputs but got {dtypes.of_numpy(dtype)}\nTake its "
-                    "real part, or its size, or pass a gradient."
-                )
-            gradients.append(_one(shape, dtype, array_type, None if edge else root.array))
-        elif not isinstance(vector, Variable):
-            raise TypeError(f"gradients can be either Tensors or None, but got {type(vector).__name__}")
+def _starts(roots: Sequence[Any], vectors: Sequence[Any]) -> tuple[list[Edge], list[Any]]:
+    """Where the walk starts, and with which gradient from each root."""
+    edges: list[Edge] = []
+    gradients: list[Any] = []
+    for i, root in enumerate(roots):
+        vector = vectors[i]
+        if isinstance(root, GradientEdge):
+            like, (shape, dtype, array_type) = None, root.node.outputs[root.output_nr]
         else:
-            _check_vector(shape, dtype, None if edge else root.array, vector, i)
-            gradients.append(vector if vector.array.dtype == dtype else cast(vector, dtype))  # type: ignore[arg-type]
-    return gradients
+            like = root.array
+            shape, dtype, array_type = like.shape, like.dtype, type(like)
+        if vector is None:
+            edges.append(_edge(root, i))
+            _check_scalar(shape, dtype)
+            gradients.append(_one(shape, dtype, array_type, like))
+            continue
+        if not isinstance(vector, Variable):
+            raise TypeError(f"gradients can be either Tensors or None, but got {type(vector).__name__}")
+        _check_vector(shape, dtype, like, vector, i)
+        edges.append(_edge(root, i))
+        gradients.append(vector if vector.array.dtype == dtype else cast(vector, dtype))  # type: ignore[arg-type]
+    return edges, gradients
 
 
-def _metadata(root: Variable) -> tape.Metadata:
-    return root.array.shape, root.array.dtype, type(root.array)
+def _check_scalar(shape: tuple[int, ...], dtype: Any) -> None:
+    if shape and math.prod(shape) != 1:
+        raise RuntimeError(
+            "grad can be implicitly created only for scalar outputs. This one has shape "
+            f"{shape}: reduce it, for example with .sum(), or pass a gradient of that shape."
+        )
+    if dtype.kind == "c":
+        raise RuntimeError(
+            f"grad can be implicitly created only for real scalar outputs but got {dtypes.of_numpy(dtype)}\nTake its "
+            "real part, or its size, or pass a gradient."
+        )
 
 
 def _one(shape: tuple[int, ...], dtype: Any, array_type: type, like: Any) -> Variable:
     """The gradient of a scalar with respect to itself."""
     if like is not None:
-        return variables.tensor_type(backend_of(like).kernel("ones_like")(like))
+        return variables.tensor_type(ones_like(like))
     backend = BY_TYPE[array_type]
     assert backend is not None
     return variables.tensor_type(backend.xp.ones(shape, dtype))
@@ -314,8 +318,9 @@ def _check_vector(shape: tuple[int, ...], dtype: Any, like: Any, vector: Variabl
             f"Mismatch in shape: grad_output[{i}] has a shape of {Size(given.shape)} and output[{i}] has a shape of "
             f"{Size(shape)}. Pass a gradient of the output's shape."
         )
-    here, there = (backend_of(array).device_of(array) for array in (given if like is None else like, given))
-    if here != there:
+    there = backend_of(given).device_of(given)
+    here = there if like is None else backend_of(like).device_of(like)
+    if here is not there and here != there:
         raise RuntimeError(
             f"Expected all tensors to be on the same device, but found at least two devices, {here} and {there}! "
             f"Move grad_output[{i}] with .to('{here}')."

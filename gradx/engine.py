@@ -8,15 +8,15 @@ rules are recorded like any other computation.
 from __future__ import annotations
 
 import contextlib
-import heapq
 import threading
 import warnings
 from collections.abc import Sequence
+from heapq import heappop, heappush
 from typing import Any
 
 from gradx import anomaly, variables
-from gradx.backends import backend_of, loaded
-from gradx.modes import mode, set_grad_enabled
+from gradx.backends import BY_TYPE, backend_of, needs_order, quiet
+from gradx.modes import mode
 from gradx.node import OpNode
 from gradx.ops.compare import isnan
 from gradx.ops.complexes import real
@@ -31,7 +31,6 @@ def backward(
     roots: Sequence[Edge],
     gradients: Sequence[Variable],
     inputs: Sequence[Edge] | None,
-    *,
     keep: bool,
     graph: bool,
     accumulate: bool,
@@ -51,17 +50,20 @@ def backward(
     """
     walk = _Walk(roots, inputs, keep, graph, accumulate)
     before, running.walk = running.walk, walk
+    recording, mode.grad = mode.grad, graph
     try:
-        with set_grad_enabled(graph), contextlib.ExitStack() as stack:
-            for backend in loaded():
-                if not graph:
-                    stack.enter_context(backend.quiet())
-                if backend.needs_order():
-                    walk.order = Order()
+        if needs_order():
+            walk.order = Order()
+        if graph:
             walk.run(gradients)
+        else:
+            with quiet():
+                walk.run(gradients)
     finally:
-        running.walk = before
-    found = [walk.found.get(edge) for edge in inputs or ()]
+        running.walk, mode.grad = before, recording
+    if inputs is None:
+        return []
+    found = [walk.found.get(edge) for edge in inputs]
     return [g if g is None or graph else variables.tensor_type(g) for g in found]
 
 
@@ -76,7 +78,7 @@ class _Walk:
         self.graph = graph
         self.accumulate = accumulate
         self.pending: dict[Node, list[Any]] = {}
-        self.owned: set[Edge] = set()  # where the waiting gradient is ours to change
+        self.borrowed: set[Node] = set()  # where a waiting gradient is not ours to change
         self.queue: list[tuple[int, Node]] = []
         self.captures: dict[Node, list[int]] = {}
         self.found: dict[Edge, Any] = {}
@@ -95,7 +97,11 @@ class _Walk:
         return node in self.needed
 
     def deposit(self, edge: Edge, value: Any, fresh: bool) -> None:
-        """Add a gradient to those that wait at `edge`: the first is borrowed, the second makes a sum of our own."""
+        """Add a gradient to those that wait at `edge`: into the first if that is ours, else the sum of both is.
+
+        Args:
+            fresh: no one else has `value`, though it may be a view of what others have.
+        """
         node, output_nr = edge
         value = _fit(value, node, output_nr)
         if self.order is not None:
@@ -103,19 +109,28 @@ class _Walk:
         waiting = self.pending.get(node)
         if waiting is None:
             waiting = self.pending[node] = [None] * len(node.outputs)
-            heapq.heappush(self.queue, (-node.sequence, node))
-        before = waiting[output_nr]
-        if before is None:
-            waiting[output_nr] = value
-            if fresh:
-                self.owned.add(edge)
+            heappush(self.queue, (-node.sequence, node))
+        if waiting[output_nr] is not None:
+            with self._at(node, value):
+                self._sum(node, output_nr, waiting, value)
         else:
-            with self._at(node, before):
-                if edge in self.owned and not self.graph:
-                    before += value
-                else:
-                    waiting[output_nr] = _fit(before + value, node, output_nr)
-                    self.owned.add(edge)
+            waiting[output_nr] = value
+            if not fresh:
+                self.borrowed.add(node)
+
+    def _sum(self, node: Node, output_nr: int, waiting: list[Any], value: Any) -> None:
+        """Add a gradient to one that waits."""
+        before = waiting[output_nr]
+        if not self.graph and self._owned(node, before):
+            before += value
+        else:
+            waiting[output_nr] = _fit(before + value, node, output_nr)
+            if len(waiting) == 1:
+                self.borrowed.discard(node)
+
+    def _owned(self, node: Node, value: Any) -> bool:
+        """Whether `value`, which waits at `node`, is ours to change."""
+        return node not in self.borrowed and backend_of(value).owns_memory(value)
 
     def run(self, gradients: Sequence[Variable]) -> None:
         """Walk back from the roots, one of `gradients` for each."""
@@ -123,20 +138,59 @@ class _Walk:
             self.deposit(edge, value if self.graph else value.array, fresh=False)
         if self.order is not None:
             self._run_in_order(self.order)
-            return
-        while self.queue:
-            _, node = heapq.heappop(self.queue)
-            self._visit(node, self.pending.pop(node))
+        elif self.graph or self.needed is not None or anomaly.state.enabled:
+            while self.queue:
+                node = heappop(self.queue)[1]
+                self._visit(node, self.pending.pop(node))
+        else:
+            self._run_straight()
 
     def _run_in_order(self, order: Order) -> None:
         while self.queue:
-            _, node = heapq.heappop(self.queue)
+            node = heappop(self.queue)[1]
             grads = self.pending.pop(node)
             value, saved = next(g for g in grads if g is not None), getattr(node, "saved", None)
             with order.at(node, value):
                 self._visit(node, grads)
                 order.leave(node, (grads, None if self.keep else saved), value)
         order.join()
+
+    def _run_straight(self) -> None:
+        """`run` where each node is needed and nothing looks on, written out: nodes with straight-line code run that, and
+        what it gives is deposited. All others are visited."""
+        queue, pending, borrowed, keep = self.queue, self.pending, self.borrowed, self.keep
+        while queue:
+            node = heappop(queue)[1]
+            grads = pending.pop(node)
+            run = node.run
+            if run is None or node.hooks is not None:
+                if type(node) is not AccumulateGrad or node.hooks is not None:
+                    self._visit(node, grads)
+                elif node.variable.needs_grad:
+                    with _accumulating:
+                        add_gradient(node.variable, grads[0], node not in borrowed, graph=False)
+                continue
+            given = grads[0]
+            for edge, value in zip(node.edges, run(node, grads, keep)):  # noqa: B905  (a keyword costs as much as an edge)
+                if edge is None or value is None:
+                    continue
+                target, output_nr = edge
+                outputs = target.outputs
+                shape, dtype, array_type = outputs[output_nr]
+                if value.shape != shape or value.dtype is not dtype or type(value) is not array_type:
+                    value = self._fit_result(value, node, edge)
+                waiting = pending.get(target)
+                if waiting is None:
+                    waiting = pending[target] = [None] * len(outputs)
+                    heappush(queue, (-target.sequence, target))
+                if waiting[output_nr] is None:
+                    waiting[output_nr] = value
+                    if value is given:
+                        borrowed.add(target)
+                elif target not in borrowed and BY_TYPE[array_type].owns_memory(waiting[output_nr]):  # type: ignore[union-attr]
+                    waiting[output_nr] += value
+                else:
+                    self._sum(target, output_nr, waiting, value)
 
     def _at(self, node: Node, value: Any) -> contextlib.AbstractContextManager[Any]:
         """Within it, raw expressions give arrays on the device of `value`, computed on the stream of `node`."""
@@ -146,7 +200,7 @@ class _Walk:
         hooks = node.hooks
         if hooks is not None:
             grads = hooks.arrived(grads, self.graph)
-            self.owned.difference_update([(node, i) for i in range(len(grads))])  # a hook may have kept them
+            self.borrowed.add(node)  # a hook may have kept them
             for output_nr, reference in hooks.retained.items():
                 retaining = reference()
                 if retaining is not None and grads[output_nr] is not None:
@@ -172,17 +226,20 @@ class _Walk:
         if hooks is not None and hooks.after:
             results = hooks.leaving(results, grads, self.graph)
         # Whether what the rules made is nobody else's: hooks and a user's own Function may have kept it.
-        ours = not self.graph and isinstance(node, OpNode) and (hooks is None or not hooks.after)
-        for i, (edge, value) in enumerate(zip(node.edges, results, strict=True)):
+        ours = isinstance(node, OpNode) and (hooks is None or not hooks.after)
+        for edge, value in zip(node.edges, results, strict=True):
             if edge is not None and value is not None and self.wanted(edge):
-                try:
-                    self.deposit(edge, value, ours and value is not grads[0] and backend_of(value).owns_memory(value))
-                except _Misfit as misfit:
-                    raise RuntimeError(
-                        f"Function {node.name()} returned an invalid gradient at index {i} - {misfit}"
-                    ) from None
+                self.deposit(edge, self._fit_result(value, node, edge), ours and value is not grads[0])
         if not self.keep:
             node.release()
+
+    def _fit_result(self, value: Any, node: Node, edge: Edge) -> Any:
+        """What a node's rule gave for an edge, in the shape and dtype that are due there."""
+        try:
+            return _fit(value, *edge)
+        except _Misfit as misfit:
+            at = f"index {[e is edge for e in node.edges].index(True)} - {misfit}"
+            raise RuntimeError(f"Function {node.name()} returned an invalid gradient at {at}") from None
 
     def _run(self, node: Node, grads: list[Any]) -> list[Any]:
         return node.backward(grads, self.wanted, self.graph)
@@ -207,12 +264,11 @@ class _Walk:
     def _accumulate(self, node: AccumulateGrad, grads: list[Any]) -> None:
         """Add to the ``.grad`` of a leaf."""
         hooks = node.hooks
-        owned = (node, 0) in self.owned
         if hooks is not None and hooks.before:
             grads = hooks.entering(grads, self.graph)
         if grads[0] is None or not node.variable.needs_grad:
             return
-        self._add(node.variable, grads[0], owned)
+        self._add(node.variable, grads[0], node not in self.borrowed)
         if hooks is not None:
             if hooks.after:
                 hooks.leaving([], grads, self.graph)
@@ -237,7 +293,7 @@ def add_gradient(variable: Variable, value: Any, owned: bool, graph: bool) -> No
 
     Args:
         value: a raw array, or a tensor if `graph`.
-        owned: nothing else refers to `value`, so that it may become the gradient.
+        owned: nothing else refers to `value`, so that it may become the gradient, unless it is a view.
     """
     before = variable._grad
     if graph:
@@ -251,11 +307,12 @@ def add_gradient(variable: Variable, value: Any, owned: bool, graph: bool) -> No
 
 
 def _in_layout(value: Any, leaf: Any, owned: bool) -> Any:
-    """A gradient with its elements in the order in which those of the leaf lie in memory."""
-    if owned and (leaf.flags.c_contiguous or value.strides == leaf.strides):
+    """A gradient with its elements in the order in which those of the leaf lie in memory, in memory of its own."""
+    backend, contiguous = BY_TYPE[type(value)], leaf.flags.c_contiguous
+    assert backend is not None
+    if owned and (contiguous or value.strides == leaf.strides) and backend.owns_memory(value):
         return value
-    backend = backend_of(value)
-    if leaf.flags.c_contiguous:
+    if contiguous:
         return backend.contiguous(value)
     with backend.at(value):
         gradient = backend.xp.empty_like(leaf)
@@ -286,6 +343,8 @@ class _Misfit(Exception):
 def _checked(given: tuple[int, ...], shape: tuple[int, ...]) -> tuple[int, ...]:
     """`shape`, if a gradient of shape `given` can be summed to it."""
     lead = len(given) - len(shape)
+    if lead >= 0 and given[lead:] == shape:
+        return shape
     if lead < 0 or any(n not in (1, m) for n, m in zip(shape, given[lead:], strict=True)):
         raise _Misfit(f"got {list(given)} but expected shape compatible with {list(shape)}")
     return shape

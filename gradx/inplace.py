@@ -66,7 +66,7 @@ class CopySlices(Node):
 
 def check_writable(variable: Variable, *operands: Any) -> None:
     """Raise torch's errors for tensors that must not be changed in place while recording."""
-    if not modes.is_grad_enabled() or not any(_involved(t) for t in (variable, *operands)):
+    if not modes.mode.grad or not any(_involved(t) for t in (variable, *operands)):
         return
     view = variable._view
     if view is not None:
@@ -110,18 +110,20 @@ def overwrite(variable: Variable, result: Variable, *, one_value: bool = False) 
         RuntimeError: the shape or dtype of `result` does not fit, or elements of the tensor share memory.
     """
     array, new = variable.array, result.array
-    require_room(variable, result)
-    dtypes.require_castable(new.dtype, array.dtype)
-    if not one_value:
+    if new.shape != array.shape:
+        require_room(variable, result)
+    if new.dtype is not array.dtype:
+        dtypes.require_castable(new.dtype, array.dtype)
+    if not one_value and not array.flags.c_contiguous:
         check_memory(array)
     node = result.node
     if isinstance(node, OpNode):
         node.keep_first_input()
     variables.count_change(variable)
     backend_of(array).write(array, new)
-    if isinstance(node, OpNode) and new.dtype == array.dtype:
+    if node is not None and isinstance(node, OpNode) and new.dtype == array.dtype:
         node.output_moved(array, variable.version)
-    if modes.is_grad_enabled():
+    if modes.mode.grad:
         take_history(variable, result)
 
 

@@ -19,6 +19,11 @@ class _Mode(threading.local):
     changing: tuple[Callable[[Any], None], ...] = ()  # told before a tensor changes in place
     evaluating: Any = None  # the node whose rules run, noted under anomaly detection
     autocast: dict[str, Any] | None = None  # for each device type that casts, the lower dtype; None if none does
+    usual = True  # whether an operation has no more to ask than whether `grad` is on
+
+    def settle(self) -> None:
+        """Bring `usual` up to date."""
+        self.usual = not self.inference and self.saving is None and self.autocast is None
 
 
 mode = _Mode()
@@ -43,10 +48,12 @@ def is_inference_mode_enabled() -> bool:
 def uncast(function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
     """What `function` gives when autocast casts nothing."""
     before, mode.autocast = mode.autocast, None
+    mode.settle()
     try:
         return function(*args, **kwargs)
     finally:
         mode.autocast = before
+        mode.settle()
 
 
 class _Block:
@@ -62,9 +69,12 @@ class _Block:
         mode.grad = self._grad
         if self._inference is not None:
             mode.inference = self._inference
+            mode.settle()
 
     def __exit__(self, *exception: object) -> None:
         mode.grad, mode.inference = self._before.pop()
+        if self._inference is not None:
+            mode.settle()
 
     def __call__(self, function: F) -> F:
         if inspect.isclass(function):

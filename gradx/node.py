@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, ClassVar, NamedTuple
 
-from gradx import tape
+from gradx import anomaly, tape
 from gradx.backends import backend_of
 from gradx.modes import INFERENCE, mode
 from gradx.saved import UNCHECKED, SavedTensor, SavingNode
@@ -69,7 +69,7 @@ def _source(name: str, parameters: list[str], slots: tuple[int, ...]) -> tuple[s
 class OpNode(SavingNode):
     """A recorded call of an `Op`. Each operation has a subclass of its own, named as torch names it."""
 
-    __slots__ = ("plan",)
+    __slots__ = ("plan", "run")
 
     variadic: ClassVar[bool]  # whether the operation takes any number of tensors, after its parameters
     wirtinger: ClassVar[bool]  # whether the rules are written for complex numbers
@@ -81,26 +81,43 @@ class OpNode(SavingNode):
     def __init__(
         self,
         plan: Plan,
+        edges: tuple[Edge | None, ...],
+        outputs: tuple[tape.Metadata, ...],
+        saved: list[Any],
+        versions: tuple[tuple[int, list[Any], int], ...],
+        run: Callable[[Any, list[Any], bool], Sequence[Any]] | None = None,
+    ) -> None:
+        self.edges = edges
+        self.outputs = outputs
+        self.sequence = tape.next_sequence()
+        self.hooks = None
+        self.notes = anomaly.notes() if anomaly.state.enabled else None
+        self.plan = plan
+        self.saved = saved
+        self.versions = versions
+        self.run = run
+
+    @classmethod
+    def of_call(
+        cls,
+        plan: Plan,
         args: tuple[Any, ...],
         arrays: list[Any],
         wanted: tuple[int, ...],
         results: tuple[Variable, ...],
-    ) -> None:
-        start = self.slots.start
-        edges: list[Edge | None] = [None] * len(args[self.slots])
+    ) -> OpNode:
+        """The record of a call, whatever its operands and results are."""
+        start = cls.slots.start
+        edges: list[Edge | None] = [None] * len(args[cls.slots])
         for i in wanted:
             edges[i - start] = tape.edge_of(args[i])
-        super().__init__(tuple(edges), tuple([(r.array.shape, r.array.dtype, type(r.array)) for r in results]))
-        self.plan = plan
-        self.saved = saved = []
-        self.versions = versions = []
+        saved: list[Any] = []
+        versions: list[tuple[int, list[Any], int]] = []
         for kind, index in plan.fetch:
             if kind == "parameter":
                 saved.append(args[index])
             elif kind == "shape":
-                saved.append(
-                    [a.shape for a in arrays[index:]] if self.variadic else getattr(arrays[index], "shape", ())
-                )
+                saved.append([a.shape for a in arrays[index:]] if cls.variadic else getattr(arrays[index], "shape", ()))
             else:
                 value = args[index] if kind == "input" else results[index]
                 if isinstance(value, Variable):
@@ -109,8 +126,11 @@ class OpNode(SavingNode):
                     versions.append((len(saved), value.version, value.version[0]))
                     value = value.array
                 saved.append(value)
+        outputs = tuple([(r.array.shape, r.array.dtype, type(r.array)) for r in results])
+        node = cls(plan, tuple(edges), outputs, saved, tuple(versions))
         if mode.saving is not None and versions:
-            mode.saving(self)
+            mode.saving(node)
+        return node
 
     def backward(self, grads: list[Any], wanted: Callable[[Edge], bool], graph: bool) -> list[Any]:
         saved = self.values(graph)
@@ -138,17 +158,17 @@ class OpNode(SavingNode):
 
     def keep_first_input(self) -> None:
         """Copy the first input, if it is saved: it is about to be overwritten by the output."""
-        for i, (place, version, expected) in enumerate(self.versions):
+        for place, version, _ in self.versions:
             if self.plan.fetch[place] == ("input", self.slots.start) and version is not UNCHECKED:
                 self.saved[place] = backend_of(self.saved[place]).clone(self.saved[place])  # type: ignore[index]
-                self.versions[i] = (place, UNCHECKED, expected)
+                self.watch(place, UNCHECKED)
 
     def output_moved(self, array: Any, version: list[Any] | None) -> None:
         """The output has been written to `array`: if it is saved, let it be there."""
-        for i, (place, before, _) in enumerate(self.versions):
+        for place, before, _ in self.versions:
             if self.plan.fetch[place][0] == "output" and before is not UNCHECKED and version is not None:
                 self.saved[place] = array  # type: ignore[index]
-                self.versions[i] = (place, version, version[0])
+                self.watch(place, version)
 
     def __getattr__(self, name: str) -> Any:
         """What was saved: ``_saved_self``, ``_saved_other``, ``_saved_result``, ...; ``_raw_saved_self`` etc. as kept."""

@@ -32,12 +32,12 @@ from typing import Any, ParamSpec, TypeVar, cast
 import numpy as np
 
 from gradx import dtypes, tape, variables
-from gradx.backends import BY_TYPE, backend_of
+from gradx.backends import BY_TYPE, Backend, backend_of
 from gradx.backends.expression import parameters_of
 from gradx.dtypes import CATEGORY, INEXACT
 from gradx.modes import mode
 from gradx.node import OpNode, Plan, Rule, make_plan
-from gradx.out import into
+from gradx.specialise import LEAST, RANK, public, variant
 from gradx.variables import Variable
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -46,10 +46,7 @@ R = TypeVar("R")
 
 OPS: dict[str, Op] = {}  # every declared operation
 TWINS: list[Op] = []  # and those that `renamed` made of them
-
-# Categories of numbers, for a quick look whether anything must be promoted.
-_RANK = {type(None): -1, bool: 0, int: 1, float: 2, complex: 3}
-_LEAST = {None: 0, "common": 0, "float": 2}
+_OF_FUNCTION: dict[Callable[..., Any], Op] = {}
 
 
 class _Kernels(dict[type, Callable[..., Any]]):
@@ -69,14 +66,15 @@ class _Kernels(dict[type, Callable[..., Any]]):
             raise TypeError(f"{self.name}(): expected a Tensor or an array, but got {array_type.__name__}")
         if self.expression is None:
             return self.setdefault(array_type, backend.kernel(self.name))
-        return self.setdefault(array_type, backend.fuse(self.expression, self.name, self.static))
+        return self.setdefault(array_type, backend.computed(self.expression, self.name, self.static))
 
 
 @dtypes.WHEN_BFLOAT16.append
 def _look_again() -> None:
     """Ask the backends for their kernels anew: from now on, they round to bfloat16."""
-    for operation in OPS.values():
+    for operation in (*OPS.values(), *TWINS):
         operation.kernels.clear()
+        operation.variants.clear()
 
 
 class Op:
@@ -107,13 +105,19 @@ class Op:
         assert self.slots == tuple(range(self.slots[0], self.slots[-1] + 1)), f"{self.name}: inputs stand side by side"
         self.masks = frozenset(i for i in self.slots if parameters[i].annotation == "TensorMask")
         self.variadic = parameters[-1].kind is inspect.Parameter.VAR_POSITIONAL
-        self.required = 0 if self.variadic else len(parameters)
+        self.several = str(self.signature.return_annotation).startswith("tuple")  # whether there are several outputs
         self.rules = {self.parameters.index(argument): rule for argument, rule in rules.items()}
         static = parameters_of(function)
         self.static = frozenset(parameters[i].name for i in static)
         self.kernels = _Kernels(self.name, kernel, static)
+        self.start(name or "".join(part.capitalize() for part in self.name.split("_")) + "Backward0")
+
+    def start(self, node_names: str | tuple[str, str]) -> None:
+        """With rules and names as they are, begin to gather what is made of them at its first use."""
         self.plans: dict[tuple[type, tuple[int, ...]], Plan] = {}  # by array type and the inputs that need gradients
-        self.set_names(name or "".join(part.capitalize() for part in self.name.split("_")) + "Backward0")
+        self.variants: dict[Any, Callable[..., Any]] = {}  # by the type of the operand, or the types of the operands
+        self.set_names(node_names)
+        self.function = public(self)
 
     def set_names(self, names: str | tuple[str, str]) -> None:
         """Make the classes of this operation's nodes: where a Python number is among the operands, and where none is."""
@@ -126,7 +130,7 @@ class Op:
             "parameters": self.parameters,
         }
         both = (names, names) if isinstance(names, str) else names
-        made = {name: type(name, (OpNode,), members) for name in both}
+        made: dict[str, type[OpNode]] = {name: type(name, (OpNode,), members) for name in both}
         self.node_types = (made[both[0]], made[both[1]])
 
     @property
@@ -151,8 +155,8 @@ class Op:
                 array = arrays[i] = value.array
                 if value.needs_grad and mode.grad and (i in self.rules or (self.variadic and self.rules)):
                     wanted += (i,)
-            elif type(value) in _RANK:
-                rank = max(rank, _RANK[type(value)])
+            elif type(value) in RANK:
+                rank = max(rank, RANK[type(value)])
                 continue
             else:
                 raw, array = True, value
@@ -163,7 +167,7 @@ class Op:
             elif type(array) is not type(first) or array.dtype is not first.dtype:
                 same = False
         if first is None:
-            first = next((arrays[i] for i in self.masks if type(args[i]) not in _RANK), None)
+            first = next((arrays[i] for i in self.masks if type(args[i]) not in RANK), None)
             if first is None:
                 return self._of_no_tensor(args)
         if rank == 0 and self.no_bools and (first is None or first.dtype.kind != "b"):
@@ -172,38 +176,69 @@ class Op:
             return self.kernels[type(first)](*arrays)
         if raw or not same:
             args = self._lift(args, slots)
-        if self.promote and not (same and rank <= CATEGORY[first.dtype.kind] >= _LEAST[self.promote]):
+        if self.promote and not (same and rank <= CATEGORY[first.dtype.kind] >= LEAST[self.promote]):
             promoted = self._promote(args, slots)
             if promoted is not args:
-                return self(*promoted)
+                return self.function(*promoted)
         if raw:
-            return self(*args)
+            return self.function(*args)
         out = self.kernels[type(first)](*arrays)
         several = type(out) is tuple
         results = tuple([variables.tensor_type(a) for a in out]) if several else (variables.tensor_type(out),)
         if wanted:
-            plan = self.plans.get((type(first), wanted)) or self._plan(type(first), wanted)
-            node = self.node_types[rank < 0](plan, args, arrays, wanted, results)
-            for i, result in enumerate(results):
-                if result.array.dtype.kind in INEXACT:
-                    tape.attach(result, node, i)
+            self.record(args, arrays, wanted, results, rank)
         if self.view:
             for i, result in enumerate(results):
-                self._mark_view(args, result, i if several else None)
+                self.mark_view(args, result, i if several else None)
         return results if several else results[0]
 
-    def _plan(self, array_type: type, wanted: tuple[int, ...]) -> Plan:
-        rules = {i: self.rules[self.slots[0] if self.variadic else i] for i in wanted}
-        backend = BY_TYPE[array_type]
+    def meet(self, *args: Any) -> Any:
+        """A call with operands of types that were not met before, or for which there is no more than the general path."""
+        types = tuple([type(args[i]) for i in self.slots])
+        straight = variant(self, types)
+        if straight is None:
+            return self(*args)
+        self.variants[types if len(types) > 1 else types[0]] = straight
+        return straight(*args)
 
-        def compiled(rule: Rule) -> Rule:
-            if not self.elementwise or backend is None:
-                return rule
-            names = enumerate(inspect.signature(rule).parameters)
-            static = frozenset(i for i, name in names if name in self.static or name.endswith("_shape"))
-            return backend.fuse(rule, f"{self.name}_backward", static)
+    def record(
+        self,
+        args: tuple[Any, ...],
+        arrays: list[Any],
+        wanted: tuple[int, ...],
+        results: tuple[Variable, ...],
+        rank: int,
+    ) -> None:
+        """Make a node the history of the results.
 
-        return self.plans.setdefault((array_type, wanted), make_plan(self.parameters, self.slots, rules, compiled))
+        Args:
+            arrays: the raw arrays in the places of the tensors, the rest of `args` as it is.
+            wanted: the inputs that need gradients.
+            rank: the highest category of the Python numbers among the inputs.
+        """
+        plan = self.plan(type(results[0].array), wanted)
+        node = self.node_types[rank < 0].of_call(plan, args, arrays, wanted, results)
+        for i, result in enumerate(results):
+            if result.array.dtype.kind in INEXACT:
+                tape.attach(result, node, i)
+
+    def plan(self, array_type: type, wanted: tuple[int, ...]) -> Plan:
+        """What to save, and which rules to run, if these inputs need gradients."""
+        found = self.plans.get((array_type, wanted))
+        if found is None:
+            rules = {i: self.rules[self.slots[0] if self.variadic else i] for i in wanted}
+            compiled = functools.partial(self._compiled, BY_TYPE[array_type])
+            plan = make_plan(self.parameters, self.slots, rules, compiled)
+            found = self.plans.setdefault((array_type, wanted), plan)
+        return found
+
+    def _compiled(self, backend: Backend | None, rule: Rule) -> Rule:
+        """What to run on raw arrays in the place of a rule."""
+        if not self.elementwise or backend is None:
+            return rule
+        names = enumerate(inspect.signature(rule).parameters)
+        static = frozenset(i for i, name in names if name in self.static or name.endswith("_shape"))
+        return backend.fuse(rule, f"{self.name}_backward", static)
 
     def _of_no_tensor(self, args: tuple[Any, ...]) -> Any:
         """Of numbers alone: a tensor for those of torch's functions that take them, an error for the others."""
@@ -228,7 +263,7 @@ class Op:
         places: dict[str, None] = {}
         for i in slots:
             value = args[i]
-            if type(value) in _RANK:
+            if type(value) in RANK:
                 continue
             if isinstance(value, np.generic):  # a NumPy scalar counts as a Python number, as in torch
                 lifted[i] = value.item()
@@ -257,13 +292,13 @@ class Op:
         if self.promote == "float" and common.kind not in INEXACT:
             common = dtypes.get_default_dtype().dtype
         changed = {
-            i: OPS["cast"](args[i], common)
+            i: OPS["cast"].function(args[i], common)
             for i in slots
             if i not in self.masks and isinstance(args[i], Variable) and args[i].array.dtype != common
         }
         return tuple(changed.get(i, value) for i, value in enumerate(args)) if changed else args
 
-    def _mark_view(self, args: tuple[Any, ...], result: Variable, output_nr: int | None) -> None:
+    def mark_view(self, args: tuple[Any, ...], result: Variable, output_nr: int | None) -> None:
         """Share the version of the input's memory, and remember how to take the view again."""
         source = args[0]
         result.version = source.version
@@ -275,7 +310,13 @@ class Op:
             unrecorded |= unrecorded_before
             several |= several_before
         again = self if output_nr is None else functools.partial(_output, self, output_nr)
-        result._view = variables.View(base, (*steps, (again, args[1:])), [source.version[0]], unrecorded, several)
+        step = again, args[1:]
+        result._view = variables.new_view((base, (*steps, step), [source.version[0]], unrecorded, several))
+
+
+def variants_of(function: Callable[..., Any]) -> dict[Any, Callable[..., Any]]:
+    """The straight-line code that an operation's function has found so far; none for other functions."""
+    return _OF_FUNCTION[function].variants if function in _OF_FUNCTION else {}
 
 
 def _output(operation: Op, number: int, *args: Any) -> Any:
@@ -283,7 +324,7 @@ def _output(operation: Op, number: int, *args: Any) -> Any:
     return operation(*args)[number]
 
 
-def renamed(name: str, node_name: str, called: str | None = None, **rules: Rule) -> Op:
+def renamed(name: str, node_name: str, called: str | None = None, **rules: Rule) -> Callable[..., Any]:
     """The operation called `name`, whose calls are recorded as `node_name`: one operation may be torch's several.
 
     Args:
@@ -292,11 +333,10 @@ def renamed(name: str, node_name: str, called: str | None = None, **rules: Rule)
     """
     twin = copy.copy(OPS[name])
     twin.name = called or name
-    twin.plans = {}
     twin.rules = twin.rules | {twin.parameters.index(argument): rule for argument, rule in rules.items()}
-    twin.set_names(node_name)
+    twin.start(node_name)
     TWINS.append(twin)
-    return twin
+    return twin.function
 
 
 def op(
@@ -328,27 +368,8 @@ def op(
     def declare(function: Callable[P, R]) -> Callable[P, R]:
         operation = Op(function, rules, promote, view, name, no_bools, wirtinger, elementwise, kernel)
         OPS[operation.name] = operation
-        required = operation.required
-
-        @functools.wraps(function)
-        def call(*args: Any, **kwargs: Any) -> Any:
-            if "out" in kwargs:
-                out = kwargs.pop("out")
-                return (
-                    call(*args, **kwargs)
-                    if out is None
-                    else into(out, operation.name, args, lambda: call(*args, **kwargs))
-                )
-            if kwargs or len(args) < required:
-                try:
-                    bound = operation.signature.bind(*args, **kwargs)
-                except TypeError as error:
-                    raise TypeError(f"{operation.name}() {error}") from None
-                bound.apply_defaults()
-                args = bound.args
-            return operation(*args)
-
-        return cast("Callable[P, R]", call)
+        _OF_FUNCTION[operation.function] = operation
+        return cast("Callable[P, R]", functools.update_wrapper(operation.function, function))
 
     return declare
 

@@ -6,6 +6,7 @@ where its gradient goes (so that the saved tensor gets its history back) and its
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any, NamedTuple, NoReturn
 
@@ -22,7 +23,7 @@ class Packed(NamedTuple):
     unpack: Callable[[Any], Any]
 
 
-UNCHECKED: list[Any] = [0]  # the version of what nobody watches
+UNCHECKED: list[Any] = [math.nan]  # the version of what nobody watches: it equals none, not even itself
 
 
 class SavingNode(Node):
@@ -36,7 +37,7 @@ class SavingNode(Node):
     __slots__ = ("saved", "versions")
 
     saved: list[Any] | None
-    versions: list[tuple[int, list[Any], int]]
+    versions: tuple[tuple[int, list[Any], int], ...]
 
     def origin_of(self, place: int) -> Edge | None:
         """Where the gradient of a saved array goes."""
@@ -45,7 +46,7 @@ class SavingNode(Node):
     def release(self) -> None:
         if self.versions:  # as in torch, a node that saved no arrays can be walked again
             self.saved = None
-            self.versions = []
+            self.versions = ()
 
     def values(self, graph: bool) -> list[Any]:
         """The saved values, the arrays among them as tensors if `graph`.
@@ -95,7 +96,12 @@ class SavingNode(Node):
         if tensor.version is not None and tensor.version[0]:
             raise RuntimeError("A saved tensor pack hook is modifying its input in place.")
         self.saved[place] = Packed(packed, unpack)
-        self.versions = [(p, UNCHECKED if p == place else v, e) for p, v, e in self.versions]
+        self.watch(place, UNCHECKED)
+
+    def watch(self, place: int, version: list[Any]) -> None:
+        """From now on, let another version tell of changes of a saved array."""
+        expected = version[0]
+        self.versions = tuple([(p, version, expected) if p == place else (p, v, e) for p, v, e in self.versions])
 
     def _raise_changed(self, place: int, version: int, expected: int) -> NoReturn:
         assert self.saved is not None

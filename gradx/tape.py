@@ -10,7 +10,7 @@ import itertools
 import re
 import threading
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -58,6 +58,9 @@ class Node:
 
     __slots__ = ("__weakref__", "edges", "hooks", "notes", "outputs", "sequence")
 
+    run: Callable[[Any, list[Any], bool], Sequence[Any]] | None = None
+    """`backward` of raw arrays, every edge wanted, and `release` unless told to keep, written out; None if there are only
+    the methods."""
     edges: tuple[Edge | None, ...]
     outputs: tuple[Metadata, ...]
     hooks: Hooks | None
@@ -150,9 +153,12 @@ class AccumulateGrad(Node):
     __slots__ = ("variable",)
 
     def __init__(self, variable: Variable) -> None:
-        self.variable = variable
         array = variable.array
-        super().__init__((), ((array.shape, array.dtype, type(array)),))
+        self.variable = variable
+        self.edges = ()
+        self.outputs = ((array.shape, array.dtype, type(array)),)
+        self.sequence = next_sequence()
+        self.notes = anomaly.notes() if anomaly.state.enabled else None
 
     def name(self) -> str:
         return "gradx::autograd::AccumulateGrad"
@@ -170,10 +176,12 @@ class AccumulateGrad(Node):
 
 def accumulator(leaf: Variable) -> AccumulateGrad:
     """The leaf's one `AccumulateGrad`, alive as long as a graph refers to it."""
-    node = leaf._accumulator() if leaf._accumulator is not None else None
+    reference = leaf._accumulator
+    node = None if reference is None else reference()
     if node is None:
         with _making_accumulator:
-            node = leaf._accumulator() if leaf._accumulator is not None else None
+            reference = leaf._accumulator
+            node = None if reference is None else reference()
             if node is None:
                 node = AccumulateGrad(leaf)
                 leaf._accumulator = weakref.ref(node)

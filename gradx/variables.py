@@ -6,6 +6,7 @@ changed, and a view knows that its history is no longer what it was.
 
 from __future__ import annotations
 
+import functools
 import weakref
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -29,6 +30,9 @@ class View(NamedTuple):
     seen: list[int]  # the version of the shared memory for which the view's node holds
     unrecorded: bool  # whether it was taken under no_grad
     several: bool  # whether it is one of several views from one call, or a view of one
+
+
+new_view = functools.partial(tuple.__new__, View)  # in half the time that the class itself takes
 
 
 def require_writable(variable: Variable, view: View, happened: str) -> None:

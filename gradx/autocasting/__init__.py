@@ -68,6 +68,7 @@ def apply(new: Settings) -> None:
     state.enabled, state.dtypes, state.cache_enabled = new.enabled, dict(new.dtypes), new.cache_enabled
     was_off = mode.autocast is None
     mode.autocast = {device: state.dtypes[device].dtype for device in state.enabled} or None
+    mode.settle()
     if was_off != (mode.autocast is None):
         _switch.count(1 if was_off else -1)
 

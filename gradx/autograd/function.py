@@ -187,7 +187,7 @@ class FunctionNode(FunctionCtx, SavingNode):
         self.needs_input_grad = tuple(isinstance(a, Tensor) and a.requires_grad for a in args)
         self._is_tensor = [isinstance(a, Tensor) for a in args]
         self.saved = None
-        self.versions = []
+        self.versions = ()
         self._origins: list[Edge | int | None] = []  # of the saved tensors; a number is an output's of this very node
         self._recorded = False
 
@@ -241,7 +241,7 @@ class FunctionNode(FunctionCtx, SavingNode):
                 raise RuntimeError(modes.INFERENCE)
             own = t.node is self
             self._origins.append(t.output_nr if own else tape.edge_of(t) if t.needs_grad else None)
-            self.versions.append((place, t.version, t.version[0]))
+            self.versions += ((place, t.version, t.version[0]),)
         if modes.mode.saving is not None and self.versions:
             modes.mode.saving(self)
 

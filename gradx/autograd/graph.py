@@ -72,9 +72,11 @@ class saved_tensors_hooks:
             raise RuntimeError(_disabled.message)
         self._before.append(mode.saving)
         mode.saving = self._pack
+        mode.settle()
 
     def __exit__(self, *exception: object) -> None:
         mode.saving = self._before.pop()
+        mode.settle()
 
     def _pack(self, node: SavingNode) -> None:
         for place, _, _ in list(node.versions):
@@ -123,7 +125,7 @@ class _Preserved:
             current = next((v for p, v, e in node.versions if p == place and v[0] == e), None)
             if current is changing.version:
                 node.saved[place] = backend_of(node.saved[place]).clone(node.saved[place])
-                node.versions = [(p, UNCHECKED if p == place else v, e) for p, v, e in node.versions]
+                node.watch(place, UNCHECKED)
 
     def clear(self) -> None:
         """Forget all saved arrays."""
@@ -145,11 +147,13 @@ def allow_mutation_on_saved_tensors() -> Iterator[_Preserved]:
     """
     preserved = _Preserved()
     before, mode.saving = mode.saving, preserved.note
+    mode.settle()
     mode.changing += (preserved.preserve,)
     try:
         yield preserved
     finally:
         mode.saving = before
+        mode.settle()
         mode.changing = tuple(listener for listener in mode.changing if listener != preserved.preserve)
 
 

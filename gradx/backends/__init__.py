@@ -6,19 +6,21 @@ type, its value a subclass of `Backend` that takes no arguments. CuPy's is built
 
 from __future__ import annotations
 
+import contextlib
+from contextlib import AbstractContextManager
 from typing import Any
 
 import numpy as np
 
 from gradx.backends.base import Backend, Place
+from gradx.backends.cpu_backend import CpuBackend
 from gradx.backends.expression import Symbol, SymbolicBackend
 from gradx.backends.kernels import Array
-from gradx.backends.numpy_backend import NumpyBackend
 from gradx.device import device
 
 __all__ = ["Array", "Backend", "Place", "backend_for", "backend_of", "is_array"]
 
-_BY_DEVICE: dict[str, Backend] = {"cpu": NumpyBackend()}
+_BY_DEVICE: dict[str, Backend] = {"cpu": CpuBackend()}
 
 
 class _ByType(dict[type, Backend | None]):
@@ -86,3 +88,18 @@ def _load(device_type: str) -> Backend:
 def loaded() -> list[Backend]:
     """The backends in use so far."""
     return list(_BY_DEVICE.values())
+
+
+def quiet() -> AbstractContextManager[Any]:
+    """Within it, no backend warns of floating-point conditions; see `Backend.quiet`."""
+    if len(_BY_DEVICE) == 1:
+        return _BY_DEVICE["cpu"].quiet()
+    blocks = contextlib.ExitStack()
+    for backend in _BY_DEVICE.values():
+        blocks.enter_context(backend.quiet())
+    return blocks
+
+
+def needs_order() -> bool:
+    """Whether a backend in use has several devices or streams between which work must be put in order."""
+    return len(_BY_DEVICE) > 1 and any(backend.needs_order() for backend in _BY_DEVICE.values())

@@ -131,6 +131,10 @@ class Backend(Kernels):
         """`kernel` itself, as long as there is no bfloat16 to round to."""
         return _rounding(kernel, self.widens) if uses_bfloat16() else kernel
 
+    def computed(self, expression: Callable[..., Array], name: str, static: frozenset[int]) -> Callable[..., Array]:
+        """The kernel called `name` that computes an elementwise expression; see `fuse`."""
+        return self.fuse(expression, name, static)
+
     # ---- devices and memory -------------------------------------------------------------------------------------
 
     def device_of(self, array: Array) -> device:

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import contextvars
 import math
-import threading
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from typing import Any
 
 import numpy as np
 
-from gradx.backends.base import Backend, misfit
+from gradx.backends.base import Backend
+from gradx.backends.cpu_quiet import Quiet, quiet
 from gradx.backends.dlpack import Source, host_array
 from gradx.backends.kernels import Array, Dims
 from gradx.device import device
@@ -21,22 +20,6 @@ CPU = device("cpu")
 _add: Any = np.add.reduce
 _MANY = 1_000_000
 _BLOCK = 64  # terms that are added one after the other where NumPy does not sum pairwise
-
-
-class _Quiet(threading.local):
-    """Runs a kernel with NumPy's floating-point warnings off.
-
-    NumPy keeps `errstate` in a context variable, so entering a prepared context does in 20 ns what
-    `with np.errstate(...)` does in 1 µs. One per thread, since a context cannot be entered twice.
-    """
-
-    def __init__(self) -> None:
-        context = contextvars.copy_context()
-        context.run(np.seterr, all="ignore")
-        self.run = context.run
-
-
-_quiet = _Quiet()
 
 
 class NumpyBackend(Backend):
@@ -50,18 +33,10 @@ class NumpyBackend(Backend):
 
     def kernel(self, name: str) -> Callable[..., Array]:
         """The kernel `name` without warnings, whose results are arrays also where NumPy returns scalars."""
-        function, local, scalar, asarray = super().kernel(name), _quiet, np.generic, np.asarray
+        return quiet(super().kernel(name))
 
-        def kernel(*args: Any) -> Array:
-            try:
-                out = local.run(function, *args)
-            except ValueError as error:
-                if "broadcast" not in str(error):
-                    raise
-                raise RuntimeError(misfit(args)) from None
-            return asarray(out) if isinstance(out, scalar) else out
-
-        return kernel
+    def computed(self, expression: Callable[..., Array], name: str, static: frozenset[int]) -> Callable[..., Array]:
+        return quiet(self.fuse(expression, name, static))
 
     def device_of(self, array: Array) -> device:
         return CPU
@@ -79,7 +54,7 @@ class NumpyBackend(Backend):
         return int(array.__array_interface__["data"][0]) if array.size else 0
 
     def quiet(self) -> AbstractContextManager[Any]:
-        return np.errstate(all="ignore")
+        return Quiet()
 
     def alias(self, x: Array) -> Array:
         return np.asarray(x).view()

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from gradx import dtypes, variables
 from gradx.backends import backend_of
 from gradx.inplace import check_writable, copied_without_waiting, overwrite, require_castable, require_room
+from gradx.modes import mode
 from gradx.ops import (
     activation,
     compare,
@@ -33,7 +34,8 @@ def _inplace(function: Callable[..., Any]) -> Callable[..., Any]:
     """The method that writes what `function` gives over the tensor itself."""
 
     def method(self: Any, *args: Any, **kwargs: Any) -> Any:
-        check_writable(self, *args, *kwargs.values())
+        if mode.grad:
+            check_writable(self, *args, *kwargs.values())
         try:
             result = function(self, *args, **kwargs)
         except NotImplementedError:
@@ -80,7 +82,8 @@ class InplaceMethods(Variable):
     add_, sub_, mul_, div_ = _twins(elementwise.add, elementwise.sub, elementwise.mul, division.div)
     pow_, floor_divide_, remainder_ = _twins(elementwise.pow, division._floor_divide_in_place, division.remainder)
     bitwise_and_, bitwise_or_, bitwise_xor_ = _twins(compare.bitwise_and, compare.bitwise_or, compare.bitwise_xor)
-    __iadd__, __isub__, __imul__, __itruediv__, __ipow__ = add_, sub_, mul_, div_, pow_
+    __iadd__, __isub__ = _twins(elementwise._add, elementwise._sub)  # without torch's `alpha`
+    __imul__, __itruediv__, __ipow__ = mul_, div_, pow_
     __ifloordiv__, __imod__ = floor_divide_, remainder_
     __iand__, __ior__, __ixor__ = bitwise_and_, bitwise_or_, bitwise_xor_
     subtract_, multiply_, divide_ = sub_, mul_, div_

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from gradx.backends import is_array
+from gradx.op import variants_of
 from gradx.ops import compare, division, elementwise, index, magnitude, matmul
 from gradx.variables import Variable
 
@@ -14,7 +15,12 @@ if TYPE_CHECKING:
 
 
 def _binary(function: Callable[..., Any]) -> Callable[[Any, Any], Tensor]:
+    straight = variants_of(function).get
+
     def method(self: Any, other: Any) -> Any:
+        known = straight((type(self), type(other)))
+        if known is not None:
+            return known(self, other)
         if other is None:
             return NotImplemented
         try:
@@ -28,7 +34,14 @@ def _binary(function: Callable[..., Any]) -> Callable[[Any, Any], Tensor]:
 
 
 def _reflected(function: Callable[..., Any]) -> Callable[[Any, Any], Tensor]:
-    return _binary(lambda self, other: function(other, self))
+    straight = variants_of(function).get
+    general = _binary(lambda self, other: function(other, self))
+
+    def method(self: Any, other: Any) -> Any:
+        known = straight((type(other), type(self)))
+        return general(self, other) if known is None else known(other, self)
+
+    return method
 
 
 def _is_operand(value: Any) -> bool:

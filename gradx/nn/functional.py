@@ -20,7 +20,7 @@ from gradx.ops import softmax as _softmax
 from gradx.ops.activation import elu, leaky_relu, logsigmoid, sigmoid, silu, softplus, tanh
 from gradx.ops.classification import cross_entropy, nll_loss
 from gradx.ops.loss import mse_loss
-from gradx.ops.shape import transpose
+from gradx.ops.shape import _t
 from gradx.samples import S, T, samples
 from gradx.tensor import Tensor
 
@@ -98,8 +98,8 @@ def linear(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     """
     if mode.autocast is not None:
         input, weight, bias = adapted("linear", (input, weight, bias))
-    transposed = transpose(weight, 0, 1) if weight.dim() == 2 else weight
-    if bias is not None and input.dim() == 2 and weight.dim() == 2:
+    transposed = _t(weight, (1, 0)) if weight.ndim == 2 else weight
+    if bias is not None and input.ndim == 2 and weight.ndim == 2:
         return matmul.addmm(bias, input, transposed)
     product = matmul.matmul(input, transposed)
     return product if bias is None else product + bias

@@ -108,24 +108,24 @@ def _checked(
     input: Tensor, target: Tensor, weight: Tensor | None, ignore_index: int, reduction: str
 ) -> tuple[Tensor, Tensor, str]:
     """`input` of shape (N, C, ...), its targets and how to reduce; torch's errors for what does not fit."""
-    classes = input.shape[-1 if input.dim() == 1 else 1]
+    shape, targets = input.array.shape, target.array.shape
+    classes = shape[-1 if len(shape) == 1 else 1]
     _require_weight(weight, classes)
-    if target.array.dtype.name not in ("int64", "uint8"):
+    if (target.array.dtype.kind, target.array.dtype.itemsize) not in (("i", 8), ("u", 1)):
         raise RuntimeError(
             f"expected target dtype to be Long or Byte, but got {target.dtype.title}. The target holds class indices: cast it "
             "to gradx.int64."
         )
-    if input.dim() == 1:
+    if len(shape) == 1:
         input, target = unsqueeze(input, 0), unsqueeze(target, 0)
+        shape, targets = (1, *shape), (1, *targets)
         reduction = "sum" if reduction == "none" else reduction  # without dimensions
-    if input.dim() == 2 and target.dim() != 1:
+    if len(shape) == 2 and len(targets) != 1:
         raise RuntimeError(
             f"0D or 1D target tensor expected, multi-target not supported. Its shape is {list(target.shape)}."
         )
-    if input.shape[0] != target.shape[0] or tuple(input.shape[2:]) != tuple(target.shape[1:]):
-        raise ValueError(
-            f"Expected input batch_size ({input.shape[0]}) to match target batch_size ({target.shape[0]})."
-        )
+    if shape[0] != targets[0] or shape[2:] != targets[1:]:
+        raise ValueError(f"Expected input batch_size ({shape[0]}) to match target batch_size ({targets[0]}).")
     _require_classes(target.array, classes, ignore_index)
     return input, target, reduction
 
@@ -147,6 +147,9 @@ def _require_weight(weight: Tensor | None, classes: int) -> None:
 def _require_classes(target: Any, classes: int, ignore_index: int) -> None:
     """Raise IndexError for targets that are no class. On CUDA, where to look is to wait, they give NaN."""
     if target.size and backend_of(target).synchronous:
+        flat = target.ravel()
+        if flat.item(flat.argmin()) >= 0 and flat.item(flat.argmax()) < classes:
+            return
         wrong = target[(target != ignore_index) & ((target < 0) | (target >= classes))]
         if wrong.size:
             raise IndexError(f"Target {wrong[0]} is out of bounds.")
@@ -239,13 +242,13 @@ def cross_entropy(
     tensor(0.6931)
     """
     check_reduction(reduction)
-    dim = 0 if input.dim() == 1 else 1
-    if input.shape == target.shape and target.array.dtype.kind in REAL:
+    dim = 0 if input.ndim == 1 else 1
+    if input.array.shape == target.array.shape and target.array.dtype.kind in REAL:
         return _soft_cross_entropy(log_softmax(input, dim), target, weight, reduction, label_smoothing, dim)
     if input.array.dtype.kind not in REAL:
         return nll_loss(log_softmax(input, dim), target, weight, ignore_index, reduction)  # which raises
     input, target, reduction = _checked(input, target, weight, ignore_index, reduction)
-    operation = _cross_entropy if input.dim() == 2 else _cross_entropy_2d
+    operation = _cross_entropy if input.ndim == 2 else _cross_entropy_2d
     return operation(input, target, weight, Labels(reduction, ignore_index, label_smoothing))[0]
 
 

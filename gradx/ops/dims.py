@@ -17,7 +17,7 @@ def wrap(dim: int, ndim: int) -> int:
     """
     if not isinstance(dim, int) and hasattr(dim, "__index__"):
         dim = dim.__index__()
-    size = max(ndim, 1)
+    size = ndim or 1
     if not -size <= dim < size:
         raise IndexError(f"Dimension out of range (expected to be in range of [{-size}, {size - 1}], but got {dim})")
     return dim % size

@@ -43,10 +43,14 @@ def _mv(input: Tensor, vec: Tensor) -> Tensor:
     """The product of a matrix and a vector."""
 
 
+def _times(g: Any, factor: float) -> Any:
+    return g if factor == 1 else g * factor
+
+
 @op(
-    input=lambda g, beta: g * beta,
-    mat1=lambda g, mat2, alpha: _mm(g * alpha, transpose(mat2, 0, 1)),
-    mat2=lambda g, mat1, alpha: _mm(transpose(mat1, 0, 1), g * alpha),
+    input=lambda g, beta: _times(g, beta),
+    mat1=lambda g, mat2, alpha: _mm(_times(g, alpha), mat2.T),
+    mat2=lambda g, mat1, alpha: _mm(mat1.T, _times(g, alpha)),
 )
 def _addmm(input: Tensor, mat1: Tensor, mat2: Tensor, beta: float, alpha: float) -> Tensor:
     """`beta * input + alpha * (mat1 @ mat2)` for matrices that fit."""
@@ -161,9 +165,9 @@ def bmm(input: Tensor, mat2: Tensor) -> Tensor:
 @samples(S(T(4), T(2, 3), T(3, 4)), S(T(2, 4), T(2, 3), T(3, 4), beta=0.5, alpha=2.0))
 def addmm(input: Tensor, mat1: Tensor, mat2: Tensor, *, beta: float = 1, alpha: float = 1) -> Tensor:
     """`beta * input + alpha * (mat1 @ mat2)`."""
-    for name, matrix in (("mat1", mat1), ("mat2", mat2)):
-        if len(matrix.shape) != 2:
-            raise RuntimeError(f"{name} must be a matrix, got {len(matrix.shape)}-D tensor")
+    if not mat1.array.ndim == mat2.array.ndim == 2:
+        name, matrix = ("mat1", mat1) if mat1.array.ndim != 2 else ("mat2", mat2)
+        raise RuntimeError(f"{name} must be a matrix, got {matrix.ndim}-D tensor")
     mat1, mat2 = _factors(mat1, mat2)
     if input.array.dtype != mat1.array.dtype:
         input, mat1, mat2 = adapted("addmm", (input, mat1, mat2))

@@ -12,10 +12,11 @@ from gradx.ops.constant import ones_like
 from gradx.ops.dims import Dim, Dims, count, kept_shape, wrap, wrap_all
 from gradx.ops.index import narrow
 from gradx.ops.join import cat
-from gradx.ops.shape import expand, flip, reshape
+from gradx.ops.shape import _expand, flip, reshape
 from gradx.ops.transfer import cast, cast_discrete
 from gradx.out import into
 from gradx.samples import S, T, samples
+from gradx.variables import Variable
 
 if TYPE_CHECKING:
     from gradx.tensor import Tensor
@@ -32,7 +33,9 @@ REDUCTIONS = (
 
 def over(value: Any, input_shape: Dims, dim: Dims) -> Any:
     """A reduction's result, or its gradient, repeated over the dimensions it came from."""
-    return expand(reshape(value, kept_shape(input_shape, dim)), input_shape)
+    if 0 < value.ndim < len(input_shape):
+        value = reshape(value, kept_shape(input_shape, dim))
+    return _expand(value, input_shape)
 
 
 def converted(input: Tensor, dtype: Any, name: str = "sum") -> Tensor:
@@ -41,7 +44,7 @@ def converted(input: Tensor, dtype: Any, name: str = "sum") -> Tensor:
     Raises:
         TypeError: `input`, an argument of the function `name`, is no tensor.
     """
-    if not hasattr(input, "shape"):
+    if not isinstance(input, Variable) and not hasattr(input, "shape"):
         raise TypeError(f"{name}(): argument 'input' (position 1) must be Tensor, not {type(input).__name__}")
     if dtype is None:
         return input
@@ -87,7 +90,7 @@ def sum(
         return into(out, "sum", (input,), lambda: sum(input, dim, keepdim, dtype=dtype))  # type: ignore[no-any-return]
     if dtype is not None and mode.autocast is not None:  # the dtype that is asked for comes first
         return uncast(sum, input, dim, keepdim, dtype=dtype)  # type: ignore[no-any-return]
-    return (_sum_all if dim is None else _sum)(converted(input, dtype), wrap_all(dim, len(input.shape)), keepdim)
+    return (_sum_all if dim is None else _sum)(converted(input, dtype), wrap_all(dim, input.ndim), keepdim)
 
 
 @op(name="MeanBackward1", input=lambda g, input_shape, dim: over(g / count(input_shape, dim), input_shape, dim))
@@ -111,7 +114,7 @@ def mean(input: Tensor, dim: Dim = None, keepdim: bool = False, *, dtype: Any = 
     """
     input = converted(input, dtype, "mean")
     require_floating("mean", input)
-    return (_mean_all if dim is None else _mean)(input, wrap_all(dim, len(input.shape)), keepdim)
+    return (_mean_all if dim is None else _mean)(input, wrap_all(dim, input.ndim), keepdim)
 
 
 def _others(x: Any, dim: int) -> Any:
@@ -185,8 +188,9 @@ def cumsum(input: Tensor, dim: int, *, dtype: Any = None) -> Tensor:
 
 def along(operation: Callable[..., Tensor], input: Tensor, dim: int) -> Tensor:
     """An operation along one dimension, which a tensor without dimensions is given."""
-    dim = wrap(dim, len(input.shape))
-    return operation(input, dim) if input.shape else reshape(operation(reshape(input, (1,)), 0), ())
+    ndim = input.ndim
+    dim = wrap(dim, ndim)
+    return operation(input, dim) if ndim else reshape(operation(reshape(input, (1,)), 0), ())
 
 
 # ---- truth ------------------------------------------------------------------------------------------

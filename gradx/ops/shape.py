@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
@@ -157,11 +158,12 @@ def _complete(shape: Shape, old: Shape) -> Shape:
     return shape
 
 
+@functools.lru_cache(1024)
 def _inverse(dims: Shape) -> Shape:
     return tuple(sorted(range(len(dims)), key=dims.__getitem__))
 
 
-@op(view=True, name="PermuteBackward0", input=lambda g, dims: permute(g, _inverse(dims)))
+@op(view=True, name="PermuteBackward0", input=lambda g, dims: _permute(g, _inverse(dims)))
 def _permute(input: Tensor, dims: Shape) -> Tensor:
     """`permute` with wrapped dimensions."""
 
