@@ -107,7 +107,7 @@ class Op:
         self.variadic = parameters[-1].kind is inspect.Parameter.VAR_POSITIONAL
         self.several = str(self.signature.return_annotation).startswith("tuple")  # whether there are several outputs
         self.rules = {self.parameters.index(argument): rule for argument, rule in rules.items()}
-        static = parameters_of(function)
+        static = parameters_of(self.signature)
         self.static = frozenset(parameters[i].name for i in static)
         self.kernels = _Kernels(self.name, kernel, static)
         self.start(name or "".join(part.capitalize() for part in self.name.split("_")) + "Backward0")

@@ -6,6 +6,7 @@ Nothing here copies between host and device but `from_host` and `to_host`, and n
 
 from __future__ import annotations
 
+import inspect
 import math
 from collections.abc import Callable
 from typing import Any
@@ -56,7 +57,7 @@ class CupyBackend(Devices):
         function = super().kernel(name)
         if name in vars(Elementwise):
             symbolic = _SYMBOLS.kernel(name)
-            function = cuda_fusion.Fused(function, name, parameters_of(symbolic), symbolic)
+            function = cuda_fusion.Fused(function, name, parameters_of(inspect.signature(symbolic)), symbolic)
         return self._guarded(name, function)
 
     def fuse(self, function: Callable[..., Array], name: str, static: frozenset[int]) -> Callable[..., Array]:

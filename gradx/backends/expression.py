@@ -223,10 +223,10 @@ class SymbolicBackend(Backend):
         return symbol(x.dtype.type(1))
 
 
-def parameters_of(function: Callable[..., Array]) -> frozenset[int]:
+def parameters_of(signature: inspect.Signature) -> frozenset[int]:
     """The places of a function's arguments that are neither tensors nor floats, by their annotations: on the values of
     these it may branch."""
-    annotations = [str(p.annotation) for p in inspect.signature(function).parameters.values()]
+    annotations = [str(p.annotation) for p in signature.parameters.values()]
     return frozenset(
         i
         for i, text in enumerate(annotations)
