@@ -32,7 +32,8 @@ from typing import Any, ParamSpec, TypeVar, cast
 import numpy as np
 
 from gradx import dtypes, tape, variables
-from gradx.backends import BY_TYPE, backend_of
+from gradx.backends import BY_TYPE, LARGE, backend_of
+from gradx.backends.base import Backend, Parts
 from gradx.backends.expression import parameters_of
 from gradx.dtypes import CATEGORY, INEXACT
 from gradx.modes import mode
@@ -67,9 +68,23 @@ class _Kernels(dict[type, Callable[..., Any]]):
         backend = BY_TYPE[array_type]
         if backend is None:
             raise TypeError(f"{self.name}(): expected a Tensor or an array, but got {array_type.__name__}")
+        return self.setdefault(array_type, self.made_by(backend))
+
+    def made_by(self, backend: Backend) -> Callable[..., Any]:
         if self.expression is None:
-            return self.setdefault(array_type, backend.kernel(self.name))
-        return self.setdefault(array_type, backend.fuse(self.expression, self.name, self.static))
+            return backend.kernel(self.name)
+        return backend.fuse(self.expression, self.name, self.static)
+
+
+class _LargeKernels(_Kernels):
+    """Those for large arrays, which a backend may take apart as `parts` tells."""
+
+    def __init__(self, name: str, expression: Callable[..., Any] | None, parts: Parts) -> None:
+        super().__init__(name, expression, parts.static)
+        self.parts = parts
+
+    def made_by(self, backend: Backend) -> Callable[..., Any]:
+        return backend.large_kernel(self.name, self.expression, self.parts)
 
 
 @dtypes.WHEN_BFLOAT16.append
@@ -77,6 +92,7 @@ def _look_again() -> None:
     """Ask the backends for their kernels anew: from now on, they round to bfloat16."""
     for operation in OPS.values():
         operation.kernels.clear()
+        operation.large_kernels.clear()
 
 
 class Op:
@@ -112,7 +128,9 @@ class Op:
         static = parameters_of(function)
         self.static = frozenset(parameters[i].name for i in static)
         self.kernels = _Kernels(self.name, kernel, static)
+        self.large_kernels = _LargeKernels(self.name, kernel, Parts(self.name, self.parameters, static, elementwise))
         self.plans: dict[tuple[type, tuple[int, ...]], Plan] = {}  # by array type and the inputs that need gradients
+        self.large_plans: dict[tuple[type, tuple[int, ...]], Plan] = {}
         self.set_names(name or "".join(part.capitalize() for part in self.name.split("_")) + "Backward0")
 
     def set_names(self, names: str | tuple[str, str]) -> None:
@@ -168,8 +186,9 @@ class Op:
                 return self._of_no_tensor(args)
         if rank == 0 and self.no_bools and (first is None or first.dtype.kind != "b"):
             raise RuntimeError(self.no_bools)
+        kernels = self.kernels if (small := first.size < LARGE) else self.large_kernels
         if not tensors:
-            return self.kernels[type(first)](*arrays)
+            return kernels[type(first)](*arrays)
         if raw or not same:
             args = self._lift(args, slots)
         if self.promote and not (same and rank <= CATEGORY[first.dtype.kind] >= _LEAST[self.promote]):
@@ -178,11 +197,12 @@ class Op:
                 return self(*promoted)
         if raw:
             return self(*args)
-        out = self.kernels[type(first)](*arrays)
+        out = kernels[type(first)](*arrays)
         several = type(out) is tuple
         results = tuple([variables.tensor_type(a) for a in out]) if several else (variables.tensor_type(out),)
         if wanted:
-            plan = self.plans.get((type(first), wanted)) or self._plan(type(first), wanted)
+            plans = self.plans if small else self.large_plans
+            plan = plans.get((type(first), wanted)) or self._plan(type(first), wanted, not small)
             node = self.node_types[rank < 0](plan, args, arrays, wanted, results)
             for i, result in enumerate(results):
                 if result.array.dtype.kind in INEXACT:
@@ -192,18 +212,21 @@ class Op:
                 self._mark_view(args, result, i if several else None)
         return results if several else results[0]
 
-    def _plan(self, array_type: type, wanted: tuple[int, ...]) -> Plan:
+    def _plan(self, array_type: type, wanted: tuple[int, ...], large: bool) -> Plan:
         rules = {i: self.rules[self.slots[0] if self.variadic else i] for i in wanted}
         backend = BY_TYPE[array_type]
 
         def compiled(rule: Rule) -> Rule:
-            if not self.elementwise or backend is None:
+            if backend is None:
                 return rule
-            names = enumerate(inspect.signature(rule).parameters)
-            static = frozenset(i for i, name in names if name in self.static or name.endswith("_shape"))
-            return backend.fuse(rule, f"{self.name}_backward", static)
+            names = list(inspect.signature(rule).parameters)
+            static = frozenset(i for i, name in enumerate(names) if name in self.static or name.endswith("_shape"))
+            if large:
+                return backend.large_rule(rule, Parts(self.name, names, static, self.elementwise))
+            return backend.fuse(rule, f"{self.name}_backward", static) if self.elementwise else rule
 
-        return self.plans.setdefault((array_type, wanted), make_plan(self.parameters, self.slots, rules, compiled))
+        plans = self.large_plans if large else self.plans
+        return plans.setdefault((array_type, wanted), make_plan(self.parameters, self.slots, rules, compiled))
 
     def _of_no_tensor(self, args: tuple[Any, ...]) -> Any:
         """Of numbers alone: a tensor for those of torch's functions that take them, an error for the others."""
@@ -292,7 +315,7 @@ def renamed(name: str, node_name: str, called: str | None = None, **rules: Rule)
     """
     twin = copy.copy(OPS[name])
     twin.name = called or name
-    twin.plans = {}
+    twin.plans, twin.large_plans = {}, {}
     twin.rules = twin.rules | {twin.parameters.index(argument): rule for argument, rule in rules.items()}
     twin.set_names(node_name)
     TWINS.append(twin)

@@ -36,7 +36,7 @@ FLOORS = [
     {"exchange"},
     {"creation"},
     {"sampling"},
-    {"amp", "autograd", "nn", "cuda"},
+    {"amp", "autograd", "nn", "cpu", "cuda"},
     {"utils"},
     {""},  # gradx/__init__.py
     {"cli", "__main__"},

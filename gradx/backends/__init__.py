@@ -10,13 +10,13 @@ from typing import Any
 
 import numpy as np
 
-from gradx.backends.base import Backend, Place
+from gradx.backends.base import LARGE, Backend, Place
 from gradx.backends.expression import Symbol, SymbolicBackend
 from gradx.backends.kernels import Array
 from gradx.backends.numpy_backend import NumpyBackend
 from gradx.device import device
 
-__all__ = ["Array", "Backend", "Place", "backend_for", "backend_of", "is_array"]
+__all__ = ["LARGE", "Array", "Backend", "Place", "backend_for", "backend_of", "is_array"]
 
 _BY_DEVICE: dict[str, Backend] = {"cpu": NumpyBackend()}
 

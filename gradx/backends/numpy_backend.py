@@ -11,7 +11,10 @@ from typing import Any
 
 import numpy as np
 
-from gradx.backends.base import Backend, misfit
+from gradx.backends.base import EXACT, Backend, Parts, Rule, misfit, refusing
+from gradx.backends.cpu_kernels import FastKernels
+from gradx.backends.cpu_memory import owns, pool
+from gradx.backends.cpu_split import in_blocks, rule_in_blocks
 from gradx.backends.dlpack import Source, host_array
 from gradx.backends.kernels import Array, Dims
 from gradx.device import device
@@ -39,7 +42,7 @@ class _Quiet(threading.local):
 _quiet = _Quiet()
 
 
-class NumpyBackend(Backend):
+class NumpyBackend(FastKernels, Backend):
     device_type = "cpu"
     array_types = (np.ndarray, np.generic)
     synchronous = True
@@ -50,7 +53,26 @@ class NumpyBackend(Backend):
 
     def kernel(self, name: str) -> Callable[..., Array]:
         """The kernel `name` without warnings, whose results are arrays also where NumPy returns scalars."""
-        function, local, scalar, asarray = super().kernel(name), _quiet, np.generic, np.asarray
+        return self._guarded(super().kernel(name))
+
+    def large_kernel(self, name: str, expression: Callable[..., Array] | None, parts: Parts) -> Callable[..., Array]:
+        if expression is not None:  # of operations, whose kernels are guarded
+            return np.errstate(all="ignore")(in_blocks(self.rounded(expression), expression, name, parts, expression))
+        exact = self.function(name)
+        function = exact if name in EXACT else self.rounded(exact)
+        return self._guarded(refusing(name, in_blocks(function, exact, name, parts)))
+
+    def large_rule(self, rule: Rule, parts: Parts) -> Rule:
+        return rule_in_blocks(self.rounded(rule) if parts.elementwise else rule, rule, parts)
+
+    def owns_memory(self, array: Array) -> bool:
+        return owns(array)
+
+    def empty(self, shape: Dims, dtype: np.dtype[Any], where: device) -> Array:
+        return pool.empty(shape, dtype)
+
+    def _guarded(self, function: Callable[..., Array]) -> Callable[..., Array]:
+        local, scalar, asarray = _quiet, np.generic, np.asarray
 
         def kernel(*args: Any) -> Array:
             try:
@@ -110,7 +132,7 @@ class NumpyBackend(Backend):
         _refuse_zero(x, y)
         return np.remainder(x, y)
 
-    def sum(self, x: Array, dim: Dims, keepdim: bool) -> Array:
+    def sum_any(self, x: Array, dim: Dims, keepdim: bool) -> Array:
         """NumPy sums pairwise only along contiguous memory; other long dimensions are first summed in blocks."""
         x = np.asarray(x)
         if x.dtype.kind not in INEXACT:
