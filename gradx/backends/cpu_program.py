@@ -48,7 +48,7 @@ class Program:
     """Writes what an expression computes: ``program(*arguments, out=array)``.
 
     Raises:
-        TypeError: the expression does nothing but pass an argument on.
+        TypeError: the expression passes an argument on, or chooses between Python numbers by a Python number.
     """
 
     def __init__(self, expression: Expression) -> None:
@@ -73,6 +73,8 @@ class Program:
             buffer = None
             if i == len(steps) - 1:
                 buffer = (step.dtype, _OUT)
+            elif step.number is not None and step.operation in _FORMS:
+                raise TypeError(f"{step.operation} of Python numbers alone")
             elif step.number is None:
                 buffer = next((one for one in free if one[0] == step.dtype), None)
                 if buffer is None:
