@@ -6,7 +6,7 @@
 (tensor([2., 4., 6.]),)
 """
 
-from gradx import amp, autograd, cuda, nn, utils
+from gradx import amp, autograd, cpu, cuda, nn, utils
 from gradx.amp.autocast_mode import (
     autocast,
     clear_autocast_cache,
@@ -19,6 +19,7 @@ from gradx.amp.autocast_mode import (
 )
 from gradx.anomaly import is_anomaly_enabled
 from gradx.backends.faults import OutOfMemoryError
+from gradx.cpu import get_num_threads, set_num_threads
 from gradx.creation import (
     arange,
     as_tensor,
@@ -186,6 +187,7 @@ __all__ = [
     "concatenate",
     "conj",
     "cos",
+    "cpu",
     "cuda",
     "cumsum",
     "device",
@@ -220,6 +222,7 @@ __all__ = [
     "get_default_device",
     "get_default_dtype",
     "get_device_fallback",
+    "get_num_threads",
     "gt",
     "half",
     "iinfo",
@@ -304,6 +307,7 @@ __all__ = [
     "set_default_dtype",
     "set_device_fallback",
     "set_grad_enabled",
+    "set_num_threads",
     "set_printoptions",
     "sgn",
     "short",

@@ -32,8 +32,9 @@ from typing import Any, ParamSpec, TypeVar, cast
 import numpy as np
 
 from gradx import dtypes, tape, variables
-from gradx.backends import BY_TYPE, Backend, backend_of
+from gradx.backends import BY_TYPE, LARGE, Backend, Parts, backend_of
 from gradx.backends.expression import parameters_of
+from gradx.dispatch import Kernels, LargeKernels
 from gradx.dtypes import CATEGORY, INEXACT
 from gradx.modes import mode
 from gradx.node import OpNode, Plan, Rule, make_plan
@@ -49,31 +50,12 @@ TWINS: list[Op] = []  # and those that `renamed` made of them
 _OF_FUNCTION: dict[Callable[..., Any], Op] = {}
 
 
-class _Kernels(dict[type, Callable[..., Any]]):
-    """The kernel of one operation for each array type, found at its first use.
-
-    Args:
-        expression: what the kernel computes, if it is not one of the backend's.
-    """
-
-    def __init__(self, name: str, expression: Callable[..., Any] | None, static: frozenset[int]) -> None:
-        super().__init__()
-        self.name, self.expression, self.static = name, expression, static
-
-    def __missing__(self, array_type: type) -> Callable[..., Any]:
-        backend = BY_TYPE[array_type]
-        if backend is None:
-            raise TypeError(f"{self.name}(): expected a Tensor or an array, but got {array_type.__name__}")
-        if self.expression is None:
-            return self.setdefault(array_type, backend.kernel(self.name))
-        return self.setdefault(array_type, backend.computed(self.expression, self.name, self.static))
-
-
 @dtypes.WHEN_BFLOAT16.append
 def _look_again() -> None:
     """Ask the backends for their kernels anew: from now on, they round to bfloat16."""
     for operation in (*OPS.values(), *TWINS):
         operation.kernels.clear()
+        operation.large_kernels.clear()
         operation.variants.clear()
 
 
@@ -109,12 +91,14 @@ class Op:
         self.rules = {self.parameters.index(argument): rule for argument, rule in rules.items()}
         static = parameters_of(self.signature)
         self.static = frozenset(parameters[i].name for i in static)
-        self.kernels = _Kernels(self.name, kernel, static)
+        self.kernels = Kernels(self.name, kernel, static)
+        self.large_kernels = LargeKernels(self.name, kernel, Parts(self.name, self.parameters, static, elementwise))
         self.start(name or "".join(part.capitalize() for part in self.name.split("_")) + "Backward0")
 
     def start(self, node_names: str | tuple[str, str]) -> None:
         """With rules and names as they are, begin to gather what is made of them at its first use."""
-        self.plans: dict[tuple[type, tuple[int, ...]], Plan] = {}  # by array type and the inputs that need gradients
+        # By array type, the inputs that need gradients, and whether the arrays are large.
+        self.plans: dict[tuple[type, tuple[int, ...], bool], Plan] = {}
         self.variants: dict[Any, Callable[..., Any]] = {}  # by the type of the operand, or the types of the operands
         self.set_names(node_names)
         self.function = public(self)
@@ -172,8 +156,10 @@ class Op:
                 return self._of_no_tensor(args)
         if rank == 0 and self.no_bools and (first is None or first.dtype.kind != "b"):
             raise RuntimeError(self.no_bools)
+        large = first.size >= LARGE
+        kernels = self.large_kernels if large else self.kernels
         if not tensors:
-            return self.kernels[type(first)](*arrays)
+            return kernels[type(first)](*arrays)
         if raw or not same:
             args = self._lift(args, slots)
         if self.promote and not (same and rank <= CATEGORY[first.dtype.kind] >= LEAST[self.promote]):
@@ -182,11 +168,11 @@ class Op:
                 return self.function(*promoted)
         if raw:
             return self.function(*args)
-        out = self.kernels[type(first)](*arrays)
+        out = kernels[type(first)](*arrays)
         several = type(out) is tuple
         results = tuple([variables.tensor_type(a) for a in out]) if several else (variables.tensor_type(out),)
         if wanted:
-            self.record(args, arrays, wanted, results, rank)
+            self.record(args, arrays, wanted, results, rank, large)
         if self.view:
             for i, result in enumerate(results):
                 self.mark_view(args, result, i if several else None)
@@ -208,6 +194,7 @@ class Op:
         wanted: tuple[int, ...],
         results: tuple[Variable, ...],
         rank: int,
+        large: bool = False,
     ) -> None:
         """Make a node the history of the results.
 
@@ -215,29 +202,32 @@ class Op:
             arrays: the raw arrays in the places of the tensors, the rest of `args` as it is.
             wanted: the inputs that need gradients.
             rank: the highest category of the Python numbers among the inputs.
+            large: whether the first array is.
         """
-        plan = self.plan(type(results[0].array), wanted)
+        plan = self.plan(type(results[0].array), wanted, large)
         node = self.node_types[rank < 0].of_call(plan, args, arrays, wanted, results)
         for i, result in enumerate(results):
             if result.array.dtype.kind in INEXACT:
                 tape.attach(result, node, i)
 
-    def plan(self, array_type: type, wanted: tuple[int, ...]) -> Plan:
+    def plan(self, array_type: type, wanted: tuple[int, ...], large: bool = False) -> Plan:
         """What to save, and which rules to run, if these inputs need gradients."""
-        found = self.plans.get((array_type, wanted))
+        found = self.plans.get((array_type, wanted, large))
         if found is None:
             rules = {i: self.rules[self.slots[0] if self.variadic else i] for i in wanted}
-            compiled = functools.partial(self._compiled, BY_TYPE[array_type])
+            compiled = functools.partial(self._compiled, BY_TYPE[array_type], large)
             plan = make_plan(self.parameters, self.slots, rules, compiled)
-            found = self.plans.setdefault((array_type, wanted), plan)
+            found = self.plans.setdefault((array_type, wanted, large), plan)
         return found
 
-    def _compiled(self, backend: Backend | None, rule: Rule) -> Rule:
+    def _compiled(self, backend: Backend | None, large: bool, rule: Rule) -> Rule:
         """What to run on raw arrays in the place of a rule."""
-        if not self.elementwise or backend is None:
+        if backend is None or not (self.elementwise or large):
             return rule
-        names = enumerate(inspect.signature(rule).parameters)
-        static = frozenset(i for i, name in names if name in self.static or name.endswith("_shape"))
+        names = list(inspect.signature(rule).parameters)
+        static = frozenset(i for i, name in enumerate(names) if name in self.static or name.endswith("_shape"))
+        if large:
+            return backend.large_rule(rule, Parts(self.name, names, static, self.elementwise))
         return backend.fuse(rule, f"{self.name}_backward", static)
 
     def _of_no_tensor(self, args: tuple[Any, ...]) -> Any:

@@ -13,7 +13,7 @@ the general path whatever it is not made for. Of `mul`, for two tensors that nee
             if x1._view is not None: refresh(x1)
             a0 = x0.array
             a1 = x1.array
-            if a1.dtype is a0.dtype and type(a1) is type(a0):
+            if a1.dtype is a0.dtype and type(a1) is type(a0) and a0.size < LARGE:
                 out = kernels[type(a0)](a0, a1)
                 result = variables.tensor_type(out, False, [0])
                 if (x0.needs_grad or x1.needs_grad) and mode.grad:
@@ -51,7 +51,7 @@ from types import CodeType, FunctionType
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from gradx import tape, variables
-from gradx.backends import BY_TYPE
+from gradx.backends import BY_TYPE, LARGE
 from gradx.dtypes import INEXACT, REAL
 from gradx.modes import INFERENCE, mode
 from gradx.out import into
@@ -143,7 +143,7 @@ def _on_tensors(op: Op, tensors: tuple[int, ...], first: int, rank: int) -> Code
     lines += [f"    if x{i}._view is not None: refresh(x{i})" for i in tensors]
     lines += [f"    a{i} = x{i}.array" for i in tensors]
     lines += [
-        f"    if {' and '.join(alike) or True}:",
+        f"    if {' and '.join([*alike, f'a{first}.size < LARGE'])}:",
         f"        out = kernels[type(a{first})]({arguments})",
     ]
     if op.several:
@@ -165,6 +165,7 @@ def _on_tensors(op: Op, tensors: tuple[int, ...], first: int, rank: int) -> Code
         "refresh": variables.refresh,
         "variables": variables,
         "kernels": op.kernels,
+        "LARGE": LARGE,
         "recorders": _Recorders(op, tensors, rank),
         "mark_view": op.mark_view,
         "general": op,

@@ -25,7 +25,7 @@ FLOORS = [
     {"tape"},
     {"saved"},
     {"specialise", "out"},
-    {"node"},
+    {"node", "dispatch"},
     {"op"},
     {"autocasting"},
     {"ops"},
@@ -37,7 +37,7 @@ FLOORS = [
     {"exchange"},
     {"creation"},
     {"sampling"},
-    {"amp", "autograd", "nn", "cuda"},
+    {"amp", "autograd", "nn", "cpu", "cuda"},
     {"utils"},
     {""},  # gradx/__init__.py
     {"cli", "__main__"},

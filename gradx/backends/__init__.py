@@ -12,13 +12,13 @@ from typing import Any
 
 import numpy as np
 
-from gradx.backends.base import Backend, Place
+from gradx.backends.base import LARGE, Backend, Parts, Place
 from gradx.backends.cpu_backend import CpuBackend
 from gradx.backends.expression import Symbol, SymbolicBackend
 from gradx.backends.kernels import Array
 from gradx.device import device
 
-__all__ = ["Array", "Backend", "Place", "backend_for", "backend_of", "is_array"]
+__all__ = ["LARGE", "Array", "Backend", "Parts", "Place", "backend_for", "backend_of", "is_array"]
 
 _BY_DEVICE: dict[str, Backend] = {"cpu": CpuBackend()}
 

@@ -15,6 +15,10 @@ from gradx.backends.kernels import Array, Dims, Kernels
 from gradx.device import device
 from gradx.dtypes import INEXACT, bfloat16, uses_bfloat16
 
+LARGE = 1 << 17  # elements from which on an array is large: a backend may treat it differently
+
+Rule = Callable[..., Any]
+
 # Kernels that every array library has, where its name for them differs from torch's.
 ALIASES = {
     "sub": "subtract",
@@ -87,8 +91,11 @@ def _rounding(kernel: Callable[..., Array], widens: bool) -> Callable[..., Array
     return rounded
 
 
-def _refusing(name: str, kernel: Callable[..., Array], kinds: str) -> Callable[..., Array]:
-    """`kernel`, which raises for arrays of these kinds of dtype."""
+def refusing(name: str, kernel: Callable[..., Array]) -> Callable[..., Array]:
+    """`kernel`, which raises for arrays of the kinds of dtype that its name refuses."""
+    kinds = REFUSED.get(name)
+    if kinds is None:
+        return kernel
 
     @functools.wraps(kernel)
     def checked(x: Array, *rest: Any) -> Array:
@@ -100,6 +107,15 @@ def _refusing(name: str, kernel: Callable[..., Array], kinds: str) -> Callable[.
         return kernel(x, *rest)
 
     return checked
+
+
+class Parts(NamedTuple):
+    """What tells how the work of a kernel, or of a gradient rule, on large arrays may be divided."""
+
+    name: str  # of the operation
+    arguments: Sequence[str]  # of the kernel or the rule
+    static: frozenset[int]  # the places of those on whose values it may branch
+    elementwise: bool
 
 
 class Backend(Kernels):
@@ -114,10 +130,12 @@ class Backend(Kernels):
 
     def kernel(self, name: str) -> Callable[..., Array]:
         """The kernel called `name`: this backend's own, else the array library's function of that name."""
-        kernel = getattr(self, name, None) or getattr(self.xp, ALIASES.get(name, name))
-        if name not in EXACT:
-            kernel = self._rounded(kernel)
-        return _refusing(name, kernel, REFUSED[name]) if name in REFUSED else kernel
+        kernel = self.function(name)
+        return refusing(name, kernel if name in EXACT else self.rounded(kernel))
+
+    def function(self, name: str) -> Callable[..., Array]:
+        """The kernel called `name`, for dtypes for which it makes sense, but bfloat16."""
+        return getattr(self, name, None) or getattr(self.xp, ALIASES.get(name, name))  # type: ignore[no-any-return]
 
     def fuse(self, function: Callable[..., Array], name: str, static: frozenset[int]) -> Callable[..., Array]:
         """An elementwise function, over arrays by operators and kernels, as one kernel called `name`, where that is better.
@@ -125,15 +143,23 @@ class Backend(Kernels):
         Args:
             static: the places of the arguments on whose values the function may branch, where they are numbers.
         """
-        return self._rounded(function)
+        return self.rounded(function)
 
-    def _rounded(self, kernel: Callable[..., Array]) -> Callable[..., Array]:
+    def rounded(self, kernel: Callable[..., Array]) -> Callable[..., Array]:
         """`kernel` itself, as long as there is no bfloat16 to round to."""
         return _rounding(kernel, self.widens) if uses_bfloat16() else kernel
 
     def computed(self, expression: Callable[..., Array], name: str, static: frozenset[int]) -> Callable[..., Array]:
         """The kernel called `name` that computes an elementwise expression; see `fuse`."""
         return self.fuse(expression, name, static)
+
+    def large_kernel(self, name: str, expression: Callable[..., Array] | None, parts: Parts) -> Callable[..., Array]:
+        """The kernel called `name`, or of what it computes, where the first array has at least `LARGE` elements."""
+        return self.kernel(name) if expression is None else self.fuse(expression, name, parts.static)
+
+    def large_rule(self, rule: Rule, parts: Parts) -> Rule:
+        """A gradient rule for raw arrays, where the first array of the operation has at least `LARGE` elements."""
+        return self.fuse(rule, f"{parts.name}_backward", parts.static) if parts.elementwise else rule
 
     # ---- devices and memory -------------------------------------------------------------------------------------
 

@@ -136,34 +136,34 @@ class CpuBackend(NumpyBackend):
             return _ones((x.shape[0],), x.dtype).dot(x)
         return super().sum_to(x, shape)
 
-    def softmax(self, x: Array, dim: int) -> Array:
-        if not _rows(x, dim):
-            return super().softmax(x, dim)
+    def softmax(self, x: Array, dim: int, out: Array | None = None) -> Array:
+        if out is not None or not _rows(x, dim):
+            return super().softmax(x, dim, out)
         e = x - _largest(x)
         np.exp(e, e)
         e /= _total(e)
         return e
 
-    def softmax_backward(self, g: Array, out: Array, dim: int) -> Array:
-        if not _rows(out, dim) or g.dtype != out.dtype or g.shape != out.shape:
-            return super().softmax_backward(g, out, dim)
-        inner = np.asarray(g.dot(out)) if dim == 0 else _total(g * out)
+    def softmax_backward(self, g: Array, y: Array, dim: int, out: Array | None = None) -> Array:
+        if out is not None or not _rows(y, dim) or g.dtype != y.dtype or g.shape != y.shape:
+            return super().softmax_backward(g, y, dim, out)
+        inner = np.asarray(g.dot(y)) if dim == 0 else _total(g * y)
         difference = g - inner
-        difference *= out
+        difference *= y
         return difference
 
-    def log_softmax(self, x: Array, dim: int) -> Array:
-        if not _rows(x, dim):
-            return super().log_softmax(x, dim)
+    def log_softmax(self, x: Array, dim: int, out: Array | None = None) -> Array:
+        if out is not None or not _rows(x, dim):
+            return super().log_softmax(x, dim, out)
         shifted = x - _largest(x)
         total = _total(np.exp(shifted))
         shifted -= np.log(total)
         return shifted
 
-    def log_softmax_backward(self, g: Array, out: Array, dim: int) -> Array:
-        if not _rows(out, dim) or g.dtype != out.dtype or g.shape != out.shape:
-            return super().log_softmax_backward(g, out, dim)
-        part = np.exp(out)
+    def log_softmax_backward(self, g: Array, y: Array, dim: int, out: Array | None = None) -> Array:
+        if out is not None or not _rows(y, dim) or g.dtype != y.dtype or g.shape != y.shape:
+            return super().log_softmax_backward(g, y, dim, out)
+        part = np.exp(y)
         part *= _total(g)
         return np.subtract(g, part, part)
 

@@ -23,6 +23,9 @@ _prepared = contextvars.copy_context()
 _prepared.run(np.seterr, all="ignore")
 _ERRSTATE = next(variable for variable in _prepared if variable.name.startswith("numpy"))
 _IGNORED = _prepared[_ERRSTATE]
+BUFFER = 512  # elements: NumPy copies what it broadcasts along rows shorter than its buffer, of 8192 by default
+_prepared.run(np.setbufsize, BUFFER)
+_IN_BLOCKS = _prepared[_ERRSTATE]  # NumPy keeps the size of its buffers beside
 
 
 class Quiet:
@@ -35,6 +38,20 @@ class Quiet:
 
     def __exit__(self, *exception: object) -> None:
         _ERRSTATE.reset(self._before)
+
+
+def in_blocks() -> None:
+    """From now on in this thread, ignore all floating-point conditions and let NumPy's buffers be small."""
+    _ERRSTATE.set(_IN_BLOCKS)
+
+
+class InBlocks(Quiet):
+    """Within it, that is so."""
+
+    __slots__ = ()
+
+    def __enter__(self) -> None:
+        self._before = _ERRSTATE.set(_IN_BLOCKS)
 
 
 class _Context(threading.local):
@@ -54,7 +71,8 @@ def quiet(function: Callable[..., Array]) -> Callable[..., Array]:
 
     Its arguments are spelt out where their number is known: to gather and spread them costs half as much as NumPy does.
     """
-    names: dict[str, Any] = {"function": function, "context": _context, "errstate": _ERRSTATE.get, "IGNORED": _IGNORED}
+    names: dict[str, Any] = {"function": function, "context": _context, "errstate": _ERRSTATE.get}
+    names |= {"IGNORED": _IGNORED, "IN_BLOCKS": _IN_BLOCKS}
     names |= {"ndarray": np.ndarray, "as_array": _as_array, "misfit": _misfit}
     exec(_quiet(_arguments(function)), names)
     return names["kernel"]  # type: ignore[no-any-return]
@@ -65,7 +83,8 @@ def _quiet(arguments: str) -> CodeType:
     source = f"""
 def kernel({arguments}):
     try:
-        out = function({arguments}) if errstate() is IGNORED else context.run(function, {arguments})
+        now = errstate()
+        out = function({arguments}) if now is IGNORED or now is IN_BLOCKS else context.run(function, {arguments})
     except ValueError as error:
         raise misfit(error, {arguments}) from None
     return out if type(out) is ndarray else as_array(out)
@@ -74,13 +93,14 @@ def kernel({arguments}):
 
 
 def _arguments(function: Callable[..., Array]) -> str:
-    """Names for the arguments of a kernel; "*args" where their number varies."""
+    """Names for the arguments of a kernel, less the `out=` that some take; "*args" where their number varies."""
     if isinstance(function, np.ufunc):
         return ", ".join(f"x{i}" for i in range(function.nin))
     try:
-        parameters = inspect.signature(function).parameters.values()
+        signature = inspect.signature(function)
     except ValueError:  # of functions written in C
         return "*args"
+    parameters = [p for p in signature.parameters.values() if p.name != "out" or p.default is p.empty]
     fixed = all(p.kind is p.POSITIONAL_OR_KEYWORD and p.default is p.empty for p in parameters)
     return ", ".join(p.name for p in parameters) if fixed else "*args"
 

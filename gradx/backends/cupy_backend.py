@@ -226,14 +226,14 @@ class CupyBackend(Devices):
     def softmax(self, x: Array, dim: int) -> Array:
         return cuda_kernels.softmax(x, dim)
 
-    def softmax_backward(self, g: Array, out: Array, dim: int) -> Array:
-        return cuda_kernels.softmax_backward(g, out, dim)
+    def softmax_backward(self, g: Array, y: Array, dim: int) -> Array:
+        return cuda_kernels.softmax_backward(g, y, dim)
 
     def log_softmax(self, x: Array, dim: int) -> Array:
         return cuda_kernels.log_softmax(x, dim)
 
-    def log_softmax_backward(self, g: Array, out: Array, dim: int) -> Array:
-        return cuda_kernels.log_softmax_backward(g, out, dim)
+    def log_softmax_backward(self, g: Array, y: Array, dim: int) -> Array:
+        return cuda_kernels.log_softmax_backward(g, y, dim)
 
     def mse_loss(self, input: Array, target: Array, reduction: str) -> Array:
         return cuda_kernels.mse_loss(input, target, input.size if reduction == "mean" else 1)

@@ -41,6 +41,7 @@ class Symbol:
     """
 
     __slots__ = ("dtype", "kinds", "number", "operands", "operation", "value")
+    size = 1  # elements that it stands for, as for an array's
     __array_ufunc__ = None  # NumPy's scalars leave `scalar * symbol` to the symbol
 
     def __init__(

@@ -9,8 +9,11 @@ from typing import Any
 
 import numpy as np
 
-from gradx.backends.base import Backend
+from gradx.backends.base import EXACT, Backend, Parts, Rule, refusing
+from gradx.backends.cpu_kernels import FastKernels
+from gradx.backends.cpu_memory import owns, pool
 from gradx.backends.cpu_quiet import Quiet, quiet
+from gradx.backends.cpu_split import in_blocks, rule_in_blocks
 from gradx.backends.dlpack import Source, host_array
 from gradx.backends.kernels import Array, Dims
 from gradx.device import device
@@ -22,7 +25,7 @@ _MANY = 1_000_000
 _BLOCK = 64  # terms that are added one after the other where NumPy does not sum pairwise
 
 
-class NumpyBackend(Backend):
+class NumpyBackend(FastKernels, Backend):
     device_type = "cpu"
     array_types = (np.ndarray, np.generic)
     synchronous = True
@@ -34,6 +37,22 @@ class NumpyBackend(Backend):
     def kernel(self, name: str) -> Callable[..., Array]:
         """The kernel `name` without warnings, whose results are arrays also where NumPy returns scalars."""
         return quiet(super().kernel(name))
+
+    def large_kernel(self, name: str, expression: Callable[..., Array] | None, parts: Parts) -> Callable[..., Array]:
+        if expression is not None:  # of operations, whose kernels enter the context of `quiet`
+            return np.errstate(all="ignore")(in_blocks(self.rounded(expression), expression, name, parts, expression))
+        exact = self.function(name)
+        function = exact if name in EXACT else self.rounded(exact)
+        return quiet(refusing(name, in_blocks(function, exact, name, parts)))
+
+    def large_rule(self, rule: Rule, parts: Parts) -> Rule:
+        return rule_in_blocks(self.rounded(rule) if parts.elementwise else rule, rule, parts)
+
+    def owns_memory(self, array: Array) -> bool:
+        return owns(array)
+
+    def empty(self, shape: Dims, dtype: np.dtype[Any], where: device) -> Array:
+        return pool.empty(shape, dtype)
 
     def computed(self, expression: Callable[..., Array], name: str, static: frozenset[int]) -> Callable[..., Array]:
         return quiet(self.fuse(expression, name, static))

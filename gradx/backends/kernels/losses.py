@@ -16,9 +16,9 @@ class Losses(Reductions):
         e = self.xp.exp(wide - self.amax(wide, (dim,), True))
         return (e / self.sum(e, (dim,), True)).astype(x.dtype, copy=False)
 
-    def softmax_backward(self, g: Array, out: Array, dim: int) -> Array:
-        wide, out = self._wide(g), self._wide(out)
-        return (out * (wide - self.sum(wide * out, (dim,), True))).astype(g.dtype, copy=False)
+    def softmax_backward(self, g: Array, y: Array, dim: int) -> Array:
+        wide, y = self._wide(g), self._wide(y)
+        return (y * (wide - self.sum(wide * y, (dim,), True))).astype(g.dtype, copy=False)
 
     def log_softmax(self, x: Array, dim: int) -> Array:
         if not x.size:
@@ -27,9 +27,9 @@ class Losses(Reductions):
         shifted = wide - self.amax(wide, (dim,), True)
         return (shifted - self.xp.log(self.sum(self.xp.exp(shifted), (dim,), True))).astype(x.dtype, copy=False)
 
-    def log_softmax_backward(self, g: Array, out: Array, dim: int) -> Array:
-        wide, out = self._wide(g), self._wide(out)
-        return (wide - self.xp.exp(out) * self.sum(wide, (dim,), True)).astype(g.dtype, copy=False)
+    def log_softmax_backward(self, g: Array, y: Array, dim: int) -> Array:
+        wide, y = self._wide(g), self._wide(y)
+        return (wide - self.xp.exp(y) * self.sum(wide, (dim,), True)).astype(g.dtype, copy=False)
 
     def mse_loss(self, input: Array, target: Array, reduction: str) -> Array:
         difference = self._wide(input) - self._wide(target)
