@@ -122,11 +122,17 @@ def variant(op: Op, types: tuple[type, ...]) -> Code | None:
     arrays = [i for i in op.slots if i not in numbers and i not in tensors]
     rank = max([RANK[types[i - op.slots[0]]] for i in numbers], default=-1)
     first = next((i for i in op.slots if i not in numbers and i not in op.masks), None)
-    if first is None or (rank == 0 and op.no_bools):
+    if first is None or (rank == 0 and op.no_bools) or _misses(op, types):
         return None
     if not tensors:
         return op.kernels[types[first - op.slots[0]]] if all(BY_TYPE[types[i - op.slots[0]]] for i in arrays) else None
     return None if arrays else _on_tensors(op, tuple(tensors), first, rank)
+
+
+def _misses(op: Op, types: tuple[type, ...]) -> bool:
+    """Whether there is None in the place of an operand that must not be left out."""
+    declared = [str(parameter.annotation) for parameter in op.signature.parameters.values()]
+    return any(t is type(None) and "None" not in declared[i] for i, t in zip(op.slots, types, strict=True))
 
 
 def _on_tensors(op: Op, tensors: tuple[int, ...], first: int, rank: int) -> Code:

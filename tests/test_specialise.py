@@ -82,6 +82,15 @@ def test_operands(general, operand):
         assert (y.dtype, y.tolist(), y.grad_fn.name()) == (expected.dtype, expected.tolist(), expected.grad_fn.name())
 
 
+def test_nothing_is_no_operand():
+    x = gradx.ones(3)
+    for _ in range(2):
+        with pytest.raises(TypeError):
+            gradx.mul(x, None)
+        with pytest.raises(TypeError, match="unsupported operand"):
+            x * None
+
+
 def test_integers_do_not_take_a_float_as_it_is(general):
     assert (gradx.ones(3, dtype=gradx.int64) * 0.5).dtype is gradx.float32
     assert (gradx.ones(3, dtype=gradx.int64) * 2).dtype is gradx.int64

@@ -98,6 +98,8 @@ def linear(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     """
     if mode.autocast is not None:
         input, weight, bias = adapted("linear", (input, weight, bias))
+    if matmul.fit_linear(input, weight, bias):
+        return matmul._linear(input, weight, bias)  # type: ignore[arg-type]
     transposed = _t(weight, (1, 0)) if weight.ndim == 2 else weight
     if bias is not None and input.ndim == 2 and weight.ndim == 2:
         return matmul.addmm(bias, input, transposed)

@@ -56,6 +56,25 @@ def _addmm(input: Tensor, mat1: Tensor, mat2: Tensor, beta: float, alpha: float)
     """`beta * input + alpha * (mat1 @ mat2)` for matrices that fit."""
 
 
+@op(
+    name="AddmmBackward0",
+    input=lambda g, weight: _mm(g, weight),
+    weight=lambda g, input: _mm(g.T, input),
+    bias=lambda g: g,
+)
+def _linear(input: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    """`input @ weight.T + bias` for matrices that fit, as one node: torch has one more for the transpose."""
+
+
+def fit_linear(input: Tensor, weight: Tensor, bias: Tensor | None) -> bool:
+    """Whether these are two matrices and a vector, of one dtype and shapes that fit."""
+    if bias is None:
+        return False
+    x, w, b = input.array, weight.array, bias.array
+    shapes_fit: bool = x.ndim == w.ndim == 2 and x.shape[1:] == w.shape[1:] and b.shape == w.shape[:1]
+    return shapes_fit and x.dtype == w.dtype == b.dtype
+
+
 @samples(
     S(T(2, 3), T(3, 4)),
     S(T(3), T(3)),

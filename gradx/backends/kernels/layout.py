@@ -63,6 +63,9 @@ class Layout(Common):
         product = self.mm(a, b)
         return (x if beta == 1 else beta * x) + (product if alpha == 1 else alpha * product)
 
+    def linear(self, x: Array, weight: Array, bias: Array) -> Array:
+        return self.addmm(bias, x, weight.T, 1, 1)
+
     def view(self, x: Array, shape: Dims) -> Array:
         """`x` with another shape over the same memory; AttributeError where its strides do not allow it."""
         y = x.view()
