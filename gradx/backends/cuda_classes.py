@@ -11,10 +11,31 @@ from typing import Any, Final
 
 import cupy
 
-from gradx.backends.cuda_kernels import ACCUMULATOR, SHARE, TYPE, launch
+from gradx.backends import cuda_kernels, cuda_slices
+from gradx.backends.cuda_kernels import SHARE
+from gradx.backends.cuda_slices import ACCUMULATOR, TYPE, Operands, Slices
 
 _TARGET: Final = {"int64": "long long", "uint8": "unsigned char"}
 _SHARES: Final = 256  # of many losses, each summed by one block
+
+
+def _labelled(input: cupy.ndarray, target: cupy.ndarray) -> Slices:
+    """The input's slices along the classes, and the class indices as the second array."""
+    if input.flags.c_contiguous and target.flags.c_contiguous:
+        return Slices((input, target), input.shape[0], input.shape[1], prod(input.shape[2:]))
+    slices = cuda_slices.along((input, cupy.broadcast_to(target[:, None], input.shape)), 1)
+    target = target if slices.strides else cupy.ascontiguousarray(target)
+    return slices._replace(arrays=(slices.arrays[0], target))
+
+
+def _constant(weight: cupy.ndarray | None) -> Any:
+    """The weights of the classes, or a null pointer."""
+    return 0 if weight is None else cupy.ascontiguousarray(weight)
+
+
+def _of_slices(g: cupy.ndarray) -> tuple[cupy.ndarray, int]:
+    """A gradient that is one for each slice, or one for all, and its stride: 1 or 0."""
+    return (g, 0) if not any(g.strides) else (cupy.ascontiguousarray(g), 1)
 
 
 def cross_entropy(
@@ -28,19 +49,75 @@ def cross_entropy(
         weight: of shape (C,) and the dtype of `input`.
     """
     reduction, ignored, smoothing = labels
-    input, target = cupy.ascontiguousarray(input), cupy.ascontiguousarray(target)
     char, kept = ACCUMULATOR[input.dtype.char], (input.shape[0], 1, *input.shape[2:])
     losses, weights = cupy.empty((2, *target.shape), char)
     top, log_sum = cupy.empty((2, *kept), char)
     sums = cupy.empty(2, char)
     if target.size:
-        n, inner = input.shape[1], prod(input.shape[2:])
         defines = (f"TARGET={_TARGET[target.dtype.name]}", f"SMOOTH={int(smoothing != 0)}")
-        pointers = (input, target, 0 if weight is None else cupy.ascontiguousarray(weight))
-        results = (losses, weights, top, log_sum, sums)
-        arguments = (*pointers, *results, target.size, n, inner, ignored, float(smoothing))
-        launch("cross_entropy", defines, (input,), n, target.size, inner, arguments)
+        slices = _labelled(input, target)
+        pointers = (*slices.arrays, _constant(weight), losses, weights, top, log_sum, sums)
+        operands = Operands(input.dtype.char, 1, 1)
+        cuda_slices.launch("cross_entropy", defines, operands, slices, pointers, (ignored, float(smoothing)))
     return _reduced(losses, weights, sums, input.dtype, reduction), sums, top, log_sum
+
+
+def soft_cross_entropy(
+    input: cupy.ndarray, target: cupy.ndarray, weight: cupy.ndarray | None, labels: Any
+) -> tuple[cupy.ndarray, ...]:
+    """The loss with class probabilities; for each sample their mass, the largest logit, and the logarithm of the sum of
+    exponentials.
+
+    Args:
+        input, target: of shape (N, C, ...) and one dtype.
+        weight: of shape (C,) and their dtype.
+    """
+    reduction, _, smoothing = labels
+    char, kept = input.dtype.char, (input.shape[0], 1, *input.shape[2:])
+    mass, top, log_sum = cupy.empty((3, *kept), ACCUMULATOR[char])
+    losses = cupy.empty((input.shape[0], *input.shape[2:]), char if reduction == "none" else ACCUMULATOR[char])
+    if losses.size:
+        slices = cuda_slices.along((input, target), 1)
+        pointers = (*slices.arrays, _constant(weight), losses, mass, top, log_sum)
+        defines = (f"RESULT={TYPE[losses.dtype.char]}",)
+        cuda_slices.launch("soft_cross_entropy", defines, Operands(char, 2, 1), slices, pointers, (float(smoothing),))
+    if reduction != "none":
+        divisor = losses.size if reduction == "mean" else 1
+        losses = cuda_kernels.total(losses, tuple(range(losses.ndim)), False, divisor, input.dtype)
+    return losses, mass, top, log_sum
+
+
+def soft_cross_entropy_backward(
+    g: cupy.ndarray,
+    input: cupy.ndarray,
+    target: cupy.ndarray | None,
+    weight: cupy.ndarray | None,
+    mass: cupy.ndarray | None,
+    top: cupy.ndarray,
+    log_sum: cupy.ndarray,
+    labels: Any,
+) -> cupy.ndarray:
+    """The gradient of the logits; without `target` and `mass` that of the target. One launch."""
+    reduction, _, smoothing = labels
+    out = cupy.empty(input.shape, input.dtype)
+    if out.size:
+        g, g_stride = _of_slices(g)
+        slices = cuda_slices.along((input,) if target is None else (input, target), 1)
+        pointers = (
+            slices.arrays[0],
+            slices.arrays[-1],
+            _constant(weight),
+            g,
+            top if mass is None else mass,
+            top,
+            log_sum,
+        )
+        defines = (f"GRADIENT={TYPE[g.dtype.char]}", f"FOR_TARGET={int(target is None)}")
+        factor = 1 / slices.number if reduction == "mean" else 1.0
+        operands = Operands(input.dtype.char, len(slices.arrays))
+        numbers = (float(smoothing), factor, g_stride)
+        cuda_slices.launch("soft_cross_entropy_backward", defines, operands, slices, (*pointers, out), numbers)
+    return out
 
 
 def nll_loss(
@@ -72,8 +149,9 @@ def _reduced(
 def _weighted(losses: cupy.ndarray, weights: cupy.ndarray, loss: cupy.ndarray, total: cupy.ndarray, mean: bool) -> None:
     shares = total.size
     defines = (f"RESULT={TYPE[loss.dtype.char]}", f"MEAN={int(mean)}")
-    arguments = (losses, weights, loss, total, losses.size, shares)
-    launch("weighted", defines, (losses, weights), -(-losses.size // shares), shares, 1, arguments)
+    slices = Slices((losses, weights), 1, losses.size, 1)
+    operands = Operands(losses.dtype.char, 2)
+    cuda_slices.launch("weighted", defines, operands, slices, (losses, weights, loss, total), splits=shares)
 
 
 def cross_entropy_backward(
@@ -89,10 +167,18 @@ def cross_entropy_backward(
 ) -> cupy.ndarray:
     """The gradient of the logits; without `targets` the part with the softmax alone. One launch."""
     reduction, ignored, smoothing = labels
-    flags = (weight is not None, smoothing != 0, reduction == "mean", targets)
-    kernel = _cross_entropy_slope(input.dtype.char, *flags)
-    constants = (input if weight is None else weight, sums, input.shape[1], ignored, float(smoothing))
-    return kernel(input, target[:, None], g, top, log_sum, *constants)
+    out = cupy.empty(input.shape, input.dtype)
+    if out.size:
+        g, g_stride = _of_slices(g)
+        slices = _labelled(input, target)
+        switches = {"SMOOTH": smoothing != 0, "MEAN": reduction == "mean", "TARGETS": targets}
+        types = (f"TARGET={_TARGET[target.dtype.name]}", f"GRADIENT={TYPE[g.dtype.char]}")
+        defines = (*types, *(f"{name}={int(on)}" for name, on in switches.items()))
+        pointers = (*slices.arrays, _constant(weight), g, top, log_sum, sums, out)
+        numbers = (ignored, float(smoothing), g_stride)
+        operands = Operands(input.dtype.char)
+        cuda_slices.launch("cross_entropy_backward", defines, operands, slices, pointers, numbers)
+    return out
 
 
 def nll_loss_backward(
@@ -150,20 +236,3 @@ def _nll_slope(char: str, weighted: bool, mean: bool) -> Any:
     """
     inputs = "L label, T g, raw T weight, raw A total, int64 classes, int64 ignored"
     return _class_kernel("nll_loss_backward", char, weighted, inputs, "T out", body)
-
-
-@functools.cache
-def _cross_entropy_slope(char: str, weighted: bool, smooth: bool, mean: bool, targets: bool) -> Any:
-    soft = "Wide(weight[c]) * share" if weighted else "share"
-    body = f"""
-    const ptrdiff_t c = _ind.get()[1];
-    const Wide hard = own * Wide(1 - smoothing), share = Wide(smoothing / classes);
-    Wide slope = exp(Wide(x) - top - log_sum) * (hard {"+ share * sums[1]" if smooth else ""});
-    {"if (c == label) slope -= hard;" if targets else ""}
-    {f"slope -= {soft};" if targets and smooth else ""}
-    out = counts ? slope * Wide(g) {"/ sums[0]" if mean else ""} : Wide(0);
-    """
-    inputs = (
-        "T x, L label, G g, A top, A log_sum, raw T weight, raw A sums, int64 classes, int64 ignored, float64 smoothing"
-    )
-    return _class_kernel("cross_entropy_backward", char, weighted, inputs, "T out", body)

@@ -2,165 +2,84 @@
 
 Imported by the CuPy backend only, since it imports CuPy. Functions take and return arrays of the current
 device, launch on the current stream, and neither synchronise nor copy between host and device. The halves,
-float16 and bfloat16, are computed in float32 and rounded once. Index arithmetic is in 64 bits. An input that is not contiguous is
-copied first, on the device: one more launch. The CUDA source is in ``slices.cu``.
+float16 and bfloat16, are computed in float32 and rounded once. Arrays may have any strides.
 """
 
 from __future__ import annotations
 
 import functools
-import importlib.resources
 from math import prod
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 import cupy
 
+from gradx.backends import cuda_slices
+from gradx.backends.cuda_slices import ACCUMULATOR, TYPE, Dims, Operands, Slices
 from gradx.dtypes import INEXACT
 
-Dims = tuple[int, ...]
-
-# By dtype.char: the CUDA type of elements, and the dtype in which they are computed.
-TYPE: Final = {"e": "__half", "E": "__nv_bfloat16", "f": "float", "d": "double"}
-ACCUMULATOR: Final = {"e": "f", "E": "f", "f": "f", "d": "d"}
-DTYPES: Final = frozenset(TYPE)
-_MAX_BLOCKS: Final = 2**31 - 1  # of a grid's first dimension
 SHARE: Final = 16384  # elements of a slice for one team, where a long slice is split among several
-
-
-class _Team(NamedTuple):
-    """How many threads work on a slice, slices are in a block, elements of each operand in a thread."""
-
-    lanes: int
-    teams: int
-    items: int
-
-
-# By rising length of the slice. In a block of 1024 threads each has 64 registers, half of them for elements.
-_ROWS: Final = (_Team(8, 32, 4), _Team(32, 8, 8), _Team(128, 2, 16), _Team(512, 1, 16), _Team(1024, 1, 32))
-_COLUMNS: Final = (_Team(1, 256, 8), _Team(8, 32, 16), _Team(32, 32, 32), _Team(128, 8, 32))
-_FULL_BLOCK: Final = 1024
-_REGISTERS: Final = 32
-
-
-@functools.cache
-def _source() -> str:
-    return importlib.resources.files(__package__).joinpath("slices.cu").read_text()
-
-
-@functools.cache
-def _kernel(name: str, char: str, operands: int, columns: bool, team: _Team, defines: tuple[str, ...]) -> Any:
-    """A kernel of ``slices.cu`` for one dtype and one shape of team."""
-    words = team.items * operands * (2 if char == "d" else 1)
-    crowded = team.lanes * team.teams == _FULL_BLOCK and words > _REGISTERS
-    macros = {
-        "ELEMENT": TYPE[char],
-        "ACCUMULATOR": TYPE[ACCUMULATOR[char]],
-        "COLUMNS": int(columns),
-        "LANES": team.lanes,
-        "TEAMS": team.teams,
-        "ITEMS": team.items * _REGISTERS // words if crowded else team.items,
-    }
-    options = [f"-D{macro}={value}" for macro, value in macros.items()]
-    options += [f"-D{define}" for define in (name.upper(), *defines)]
-    if any(TYPE["E"] in option for option in options):
-        options.append("-DBFLOAT16")  # its header is large, and left out otherwise
-    return cupy.RawKernel(_source(), name, options=("-std=c++17", *options))
-
-
-def launch(
-    name: str,
-    defines: tuple[str, ...],
-    operands: tuple[cupy.ndarray, ...],
-    size: int,
-    slices: int,
-    inner: int,
-    arguments: tuple[Any, ...],
-) -> None:
-    """Launch a kernel with teams that suit `slices` slices of `size` elements each."""
-    table = _ROWS if inner == 1 else _COLUMNS
-    team = next((team for team in table if size <= team.lanes * team.items), table[-1])
-    kernel = _kernel(name, operands[0].dtype.char, len(operands), inner != 1, team, defines)
-    blocks = min(-(-slices // team.teams), _MAX_BLOCKS)
-    kernel((blocks,), (team.lanes * team.teams,), arguments)
 
 
 # ---- softmax -----------------------------------------------------------------------------------------------
 
 
-def _softmax(name: str, log: int, operands: tuple[cupy.ndarray, ...], dim: int) -> cupy.ndarray:
-    shape = operands[0].shape or (1,)
-    dim %= len(shape)
+def _softmax(name: str, log: int, operands: tuple[cupy.ndarray, ...], held: int, dim: int) -> cupy.ndarray:
     out = cupy.empty(operands[0].shape, operands[0].dtype)
     if out.size == 0:
         return out
-    n, inner = shape[dim], prod(shape[dim + 1 :])
-    slices = out.size // n
-    contiguous = tuple(cupy.ascontiguousarray(operand) for operand in operands)
-    arguments = (*contiguous, out, slices, n, inner)
-    launch(name, (f"LOG={log}",), contiguous, n, slices, inner, arguments)
+    if out.ndim == 0:
+        operands, dim = tuple(operand.reshape(1) for operand in operands), 0
+    slices = cuda_slices.along(operands, dim % operands[0].ndim)
+    kinds = Operands(out.dtype.char, held, held)
+    cuda_slices.launch(name, (f"LOG={log}",), kinds, slices, (*slices.arrays, out))
     return out
 
 
 def softmax(x: cupy.ndarray, dim: int) -> cupy.ndarray:
     """exp(x) / sum(exp(x)) along `dim`, shifted by the maximum; one launch. Same shape and dtype as `x`."""
-    return _softmax("softmax", 0, (x,), dim)
+    return _softmax("softmax", 0, (x,), 1, dim)
 
 
 def softmax_backward(g: cupy.ndarray, out: cupy.ndarray, dim: int) -> cupy.ndarray:
     """The gradient of softmax's input, from its output and the gradient `g` of that; one launch."""
-    return _softmax("softmax_backward", 0, (g, out), dim)
+    return _softmax("softmax_backward", 0, (g, out), 2, dim)
 
 
 def log_softmax(x: cupy.ndarray, dim: int) -> cupy.ndarray:
     """x - log(sum(exp(x))) along `dim`, shifted by the maximum; one launch. Same shape and dtype as `x`."""
-    return _softmax("softmax", 1, (x,), dim)
+    return _softmax("softmax", 1, (x,), 1, dim)
 
 
 def log_softmax_backward(g: cupy.ndarray, out: cupy.ndarray, dim: int) -> cupy.ndarray:
     """The gradient of log_softmax's input, from its output and the gradient `g` of that; one launch."""
-    return _softmax("softmax_backward", 1, (g, out), dim)
+    return _softmax("softmax_backward", 1, (g, out), 1, dim)
 
 
 # ---- reductions --------------------------------------------------------------------------------------------
 
-
-class _Layout(NamedTuple):
-    """An array as (outer, n, inner), contiguous in this order, of which n is reduced."""
-
-    array: cupy.ndarray
-    outer: int
-    n: int
-    inner: int
+# By term: how many inputs it reads along a slice, and how many of them in several passes, which are held.
+_READ: Final = {"DISTANCE": (2, 0), "MERGE": (2, 1), "VARIANCE": (1, 1), "LOGSUMEXP": (1, 1)}
+# How the results of shares are put together.
+_JOIN: Final = {"VARIANCE": "MERGE", "LOGSUMEXP": "LOGSUMEXP"}
 
 
-def _layout(x: cupy.ndarray, dim: Dims) -> _Layout:
-    """`x` with the reduced dimensions side by side; copied, with them moved last, where they are not."""
-    reduced = [d for d in sorted(dim) if x.shape[d] != 1]
-    if len(reduced) == x.ndim - x.shape.count(1):  # all of them: the order of reading does not matter
-        return _Layout(x.T if x.flags.f_contiguous else cupy.ascontiguousarray(x), 1, x.size, 1)
-    begin, end = (reduced[0], reduced[-1] + 1) if reduced else (0, 0)
-    if any(d not in reduced and x.shape[d] != 1 for d in range(begin, end)):
-        kept = [d for d in range(x.ndim) if d not in reduced]
-        x = x.transpose(kept + reduced)
-        begin, end = len(kept), x.ndim
-    shape = x.shape
-    x = cupy.ascontiguousarray(x)
-    return _Layout(x, prod(shape[:begin]), prod(shape[begin:end]), prod(shape[end:]))
+def _operands(term: str, char: str) -> Operands:
+    return Operands(char, *_READ.get(term, (1, 0)))
 
 
-def _splits(layout: _Layout) -> int:
-    """Into how many shares to cut each slice, so that a few long slices occupy the whole device."""
-    slices = layout.outer * layout.inner
-    if layout.n <= 2 * SHARE or slices >= 512:
-        return 1
-    return min(-(-layout.n // SHARE), 1024 // slices)
+def _splits(slices: Slices, operands: Operands) -> int:
+    """Into how many shares to cut each slice: few long slices shall occupy the whole device, and none be read twice."""
+    share = SHARE if slices.inner == 1 else SHARE // 4
+    least = -(-slices.n // cuda_slices.capacity(slices, operands)) if operands.held else 1
+    if slices.n <= 2 * SHARE or slices.number >= 512:
+        return max(1, least)
+    return max(least, min(-(-slices.n // share), 1024 // slices.number))
 
 
 def _reduce(
     term: str,
-    layout: _Layout,
+    slices: Slices,
     out: cupy.ndarray,
-    splits: int = 1,
     other: cupy.ndarray | None = None,
     means: cupy.ndarray | None = None,
     p: float = 1,
@@ -171,23 +90,25 @@ def _reduce(
     Args:
         last: what becomes of the sums, as `_reduce_shares` has it.
     """
-    if layout.outer * layout.inner == 0:
+    if slices.number == 0:
         return
+    char = slices.arrays[0].dtype.char
+    splits = _splits(slices, _operands(term, char))
     if splits == 1:
-        _reduce_shares(term, layout, out, 1, other, means, p, **last)
+        _reduce_shares(term, slices, out, 1, other, means, p, **last)
         return
-    x, outer, n, inner = layout
-    parts, centres = cupy.empty((2, outer, splits, inner), ACCUMULATOR[x.dtype.char])
-    _reduce_shares(term, layout, parts, splits, other, centres, p)
-    if term == "VARIANCE":
-        _reduce_shares("MERGE", _Layout(centres, outer, splits, inner), out, 1, parts, means, p, whole=n, **last)
+    parts, centres = cupy.empty((2, slices.outer, splits, slices.inner), ACCUMULATOR[char])
+    _reduce_shares(term, slices, parts, splits, other, centres, p)
+    sums, shape = _JOIN.get(term, "TOTAL"), (slices.outer, splits, slices.inner)
+    if sums == "MERGE":
+        _reduce_shares(sums, Slices((centres, parts), *shape), out, 1, parts, means, p, whole=slices.n, **last)
     else:
-        _reduce_shares("TOTAL", _Layout(parts, outer, splits, inner), out, p=p, **last)
+        _reduce_shares(sums, Slices((parts,), *shape), out, p=p, **last)
 
 
 def _reduce_shares(
     term: str,
-    layout: _Layout,
+    slices: Slices,
     out: cupy.ndarray,
     splits: int = 1,
     other: cupy.ndarray | None = None,
@@ -198,13 +119,11 @@ def _reduce_shares(
     root: bool = False,
 ) -> None:
     """One launch: each of `splits` shares of every slice gives a sum, over `divisor`, and of that the p-th root if `root`."""
-    x, outer, n, inner = layout
-    slices = outer * inner * splits
+    x = slices.arrays[0]
     defines = (term, f"RESULT={TYPE[out.dtype.char]}", f"ROOT={int(root)}")
     pointers = (x, x if other is None else other, out, out if means is None else means)
-    arguments = (*pointers, slices, n, inner, splits, whole, float(divisor), float(p))
-    operands = (x, x) if term in ("DISTANCE", "MERGE") else (x,)
-    launch("reduce", defines, operands, -(-n // splits), slices, inner, arguments)
+    numbers = (splits, whole, float(divisor), float(p))
+    cuda_slices.launch("reduce", defines, _operands(term, x.dtype.char), slices, pointers, numbers, splits)
 
 
 def _reduced(x: cupy.ndarray, dim: Dims, keepdim: bool, dtype: Any = None) -> cupy.ndarray:
@@ -212,17 +131,17 @@ def _reduced(x: cupy.ndarray, dim: Dims, keepdim: bool, dtype: Any = None) -> cu
     return cupy.empty(tuple(kept), dtype or x.dtype)
 
 
-def total(x: cupy.ndarray, dim: Dims, keepdim: bool, divisor: float = 1) -> cupy.ndarray:
-    """The sum over the dimensions `dim`, over `divisor`; one launch, two for few long slices."""
-    out, layout = _reduced(x, dim, keepdim), _layout(x, dim)
-    _reduce("TOTAL", layout, out, _splits(layout), divisor=divisor)
+def total(x: cupy.ndarray, dim: Dims, keepdim: bool, divisor: float = 1, dtype: Any = None) -> cupy.ndarray:
+    """The sum over the dimensions `dim`, over `divisor`; one launch, two for few long slices. `dtype` is the result's."""
+    out = _reduced(x, dim, keepdim, dtype)
+    _reduce("TOTAL", cuda_slices.over((x,), dim), out, divisor=divisor)
     return out
 
 
 def norm(x: cupy.ndarray, p: float, dim: Dims, keepdim: bool) -> cupy.ndarray:
     """sum(|x|^p)^(1/p) over the dimensions `dim`, for 0 < p < inf; one launch, two for few long slices."""
-    out, layout = _reduced(x, dim, keepdim), _layout(x, dim)
-    _reduce("POWER", layout, out, _splits(layout), p=p, root=True)
+    out = _reduced(x, dim, keepdim)
+    _reduce("POWER", cuda_slices.over((x,), dim), out, p=p, root=True)
     return out
 
 
@@ -233,10 +152,10 @@ def var(
 
     One launch, two for few long slices: each share's mean and squares, then those of the whole.
     """
-    out, layout = _reduced(x, dim, keepdim), _layout(x, dim)
+    out = _reduced(x, dim, keepdim)
     means = cupy.empty(out.shape, ACCUMULATOR[x.dtype.char])
-    divisor = max(0.0, layout.n - correction)
-    _reduce("VARIANCE", layout, out, _splits(layout), means=means, divisor=divisor, p=2, root=root)
+    divisor = max(0.0, prod(x.shape[d] for d in dim) - correction)
+    _reduce("VARIANCE", cuda_slices.over((x,), dim), out, means=means, divisor=divisor, p=2, root=root)
     return out, means
 
 
@@ -246,15 +165,15 @@ def ties(x: cupy.ndarray, extremum: cupy.ndarray, dim: Dims) -> cupy.ndarray:
     Args:
         extremum: of the shape of the result.
     """
-    out, layout = _reduced(x, dim, True), _layout(x, dim)
-    _reduce("TIES", layout, out, _splits(layout), cupy.ascontiguousarray(extremum))
+    out = _reduced(x, dim, True)
+    _reduce("TIES", cuda_slices.over((x,), dim), out, cupy.ascontiguousarray(extremum))
     return out
 
 
 def logsumexp(x: cupy.ndarray, dim: Dims, keepdim: bool) -> cupy.ndarray:
-    """log(sum(exp(x))) over the dimensions `dim`, shifted by the maximum; one launch."""
+    """log(sum(exp(x))) over the dimensions `dim`, shifted by the maximum; one launch, two for few long slices."""
     out = _reduced(x, dim, keepdim)
-    _reduce("LOGSUMEXP", _layout(x, dim), out)
+    _reduce("LOGSUMEXP", cuda_slices.over((x,), dim), out)
     return out
 
 
@@ -264,8 +183,8 @@ def logsumexp(x: cupy.ndarray, dim: Dims, keepdim: bool) -> cupy.ndarray:
 def mse_loss(input: cupy.ndarray, target: cupy.ndarray, divisor: float) -> cupy.ndarray:
     """The sum of (input - target)^2, of one shape and dtype, over `divisor`; one launch, two for many elements."""
     out = cupy.empty((), input.dtype)
-    layout = _Layout(cupy.ascontiguousarray(input), 1, input.size, 1)
-    _reduce("DISTANCE", layout, out, _splits(layout), cupy.ascontiguousarray(target), divisor=divisor)
+    slices = cuda_slices.over((input, target), tuple(range(input.ndim)))
+    _reduce("DISTANCE", slices, out, slices.arrays[1], divisor=divisor)
     return out
 
 

@@ -23,6 +23,7 @@ from gradx.backends import (
     cuda_matmul,
     cuda_memory,
     cuda_scaling,
+    cuda_slices,
     first_use,
 )
 from gradx.backends.base import misfit
@@ -38,7 +39,7 @@ _WAITING = frozenset({"move", "index", "index_put"})  # kernels that may wait fo
 
 def _fused(x: Array) -> bool:
     """Whether the fused kernels take arrays of this dtype."""
-    return x.dtype.char in cuda_kernels.DTYPES
+    return x.dtype.char in cuda_slices.DTYPES
 
 
 def _like(weight: Array | None, x: Array) -> Array | None:
@@ -274,6 +275,31 @@ class CupyBackend(Devices):
     ) -> Array:
         weight = _like(weight, input)
         return cuda_classes.cross_entropy_backward(g, input, target, weight, sums, top, log_sum, labels, targets)
+
+    def soft_cross_entropy(
+        self, input: Array, target: Array, weight: Array | None, labels: Any
+    ) -> tuple[Array, Array, Array, Array]:
+        return cuda_classes.soft_cross_entropy(input, target, _like(weight, input), labels)
+
+    def soft_cross_entropy_backward(
+        self,
+        g: Array,
+        input: Array,
+        target: Array,
+        weight: Array | None,
+        mass: Array,
+        top: Array,
+        log_sum: Array,
+        labels: Any,
+    ) -> Array:
+        weight = _like(weight, input)
+        return cuda_classes.soft_cross_entropy_backward(g, input, target, weight, mass, top, log_sum, labels)
+
+    def soft_target_backward(
+        self, g: Array, input: Array, weight: Array | None, top: Array, log_sum: Array, labels: Any
+    ) -> Array:
+        weight = _like(weight, input)
+        return cuda_classes.soft_cross_entropy_backward(g, input, None, weight, None, top, log_sum, labels)
 
     # ---- products of matrices --------------------------------------------------------------------------------
 

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from gradx.autocasting import listed
 from gradx.backends import backend_of
 from gradx.dtypes import REAL
-from gradx.modes import is_grad_enabled
 from gradx.op import op, renamed
+from gradx.ops.class_probabilities import soft_cross_entropy
 from gradx.ops.constant import ones_like
 from gradx.ops.elementwise import exp
-from gradx.ops.loss import check_reduction, reduced
-from gradx.ops.reduce import _sum
-from gradx.ops.shape import reshape, unsqueeze
+from gradx.ops.labels import Labels, require_weight
+from gradx.ops.loss import check_reduction
+from gradx.ops.shape import unsqueeze
 from gradx.ops.softmax import log_softmax
 from gradx.samples import S, T, samples
 
@@ -21,14 +21,6 @@ if TYPE_CHECKING:
     from gradx.tensor import Tensor, TensorMask
 
 Shape = tuple[int, ...]
-
-
-class Labels(NamedTuple):
-    """How class indices make a loss: its reduction, the index that counts for nothing, the share spread over all classes."""
-
-    reduction: str
-    ignore_index: int
-    smoothing: float
 
 
 LABELS = T(3, low=0, high=4, integer=True)
@@ -110,7 +102,7 @@ def _checked(
     """`input` of shape (N, C, ...), its targets and how to reduce; torch's errors for what does not fit."""
     shape, targets = input.array.shape, target.array.shape
     classes = shape[-1 if len(shape) == 1 else 1]
-    _require_weight(weight, classes)
+    require_weight(weight, classes)
     if (target.array.dtype.kind, target.array.dtype.itemsize) not in (("i", 8), ("u", 1)):
         raise RuntimeError(
             f"expected target dtype to be Long or Byte, but got {target.dtype.title}. The target holds class indices: cast it "
@@ -128,20 +120,6 @@ def _checked(
         raise ValueError(f"Expected input batch_size ({shape[0]}) to match target batch_size ({targets[0]}).")
     _require_classes(target.array, classes, ignore_index)
     return input, target, reduction
-
-
-def _require_weight(weight: Tensor | None, classes: int) -> None:
-    if weight is None:
-        return
-    if tuple(weight.shape) != (classes,):
-        raise RuntimeError(
-            f"weight tensor should be defined either for all {classes} classes or no classes but got weight tensor of "
-            f"shape: {list(weight.shape)}"
-        )
-    if weight.requires_grad and is_grad_enabled():
-        raise RuntimeError(
-            "the derivative for 'weight' is not implemented. The weights of the classes are constants: detach() them."
-        )
 
 
 def _require_classes(target: Any, classes: int, ignore_index: int) -> None:
@@ -242,24 +220,11 @@ def cross_entropy(
     tensor(0.6931)
     """
     check_reduction(reduction)
-    dim = 0 if input.ndim == 1 else 1
     if input.array.shape == target.array.shape and target.array.dtype.kind in REAL:
-        return _soft_cross_entropy(log_softmax(input, dim), target, weight, reduction, label_smoothing, dim)
+        return soft_cross_entropy(input, target, weight, ignore_index, reduction, label_smoothing)
     if input.array.dtype.kind not in REAL:
-        return nll_loss(log_softmax(input, dim), target, weight, ignore_index, reduction)  # which raises
+        logs = log_softmax(input, 0 if input.ndim == 1 else 1)
+        return nll_loss(logs, target, weight, ignore_index, reduction)  # which raises
     input, target, reduction = _checked(input, target, weight, ignore_index, reduction)
     operation = _cross_entropy if input.ndim == 2 else _cross_entropy_2d
     return operation(input, target, weight, Labels(reduction, ignore_index, label_smoothing))[0]
-
-
-def _soft_cross_entropy(
-    logs: Tensor, target: Tensor, weight: Tensor | None, reduction: str, label_smoothing: float, dim: int
-) -> Tensor:
-    """Cross entropy with class probabilities as target; "mean" divides by the number of targets."""
-    classes = logs.shape[dim]
-    if label_smoothing:
-        target = target * (1 - label_smoothing) + label_smoothing / classes
-    if weight is not None:
-        logs = logs * reshape(weight, [classes if d == dim else 1 for d in range(logs.dim())])
-    losses = -_sum(logs * target, (dim,), False)
-    return reduced(losses, reduction)

@@ -64,6 +64,55 @@ class Classification(Reductions):
         scale = self._wide(g) / sums[0] if reduction == "mean" else self._wide(g)
         return self.xp.where(counts, slope * scale, wide.dtype.type(0)).astype(input.dtype, copy=False)
 
+    def soft_cross_entropy(
+        self, input: Array, target: Array, weight: Array | None, labels: Any
+    ) -> tuple[Array, Array, Array, Array]:
+        wide = self._wide(input)
+        top = self.amax(wide, (1,), True)
+        log_sum = self.xp.log(self.sum(self.xp.exp(wide - top), (1,), True))
+        chances = self._smooth(target, weight, labels.smoothing)
+        losses = self.sum(chances * (log_sum - (wide - top)), (1,), False)
+        if labels.reduction != "none":
+            reduced = self.mean if labels.reduction == "mean" else self.sum
+            losses = reduced(losses, tuple(range(losses.ndim)), False)
+        loss = self.xp.asarray(losses.astype(input.dtype, copy=False))
+        return loss, self.sum(chances, (1,), True), top, log_sum
+
+    def soft_cross_entropy_backward(
+        self,
+        g: Array,
+        input: Array,
+        target: Array,
+        weight: Array | None,
+        mass: Array,
+        top: Array,
+        log_sum: Array,
+        labels: Any,
+    ) -> Array:
+        slope = self.xp.exp(self._wide(input) - top - log_sum) * mass - self._smooth(target, weight, labels.smoothing)
+        return (slope * self._shared(g, input, labels.reduction)).astype(input.dtype, copy=False)
+
+    def soft_target_backward(
+        self, g: Array, input: Array, weight: Array | None, top: Array, log_sum: Array, labels: Any
+    ) -> Array:
+        slope = (log_sum - (self._wide(input) - top)) * top.dtype.type(1 - labels.smoothing)
+        if weight is not None:
+            slope = slope * self._by_class(weight, slope)
+        return (slope * self._shared(g, input, labels.reduction)).astype(input.dtype, copy=False)
+
+    def _smooth(self, target: Array, weight: Array | None, smoothing: float) -> Array:
+        """Class probabilities, a share of which is spread evenly over the classes, weighted."""
+        chances = self._wide(target)
+        if smoothing:
+            kind = chances.dtype.type
+            chances = chances * kind(1 - smoothing) + kind(smoothing / target.shape[1])
+        return chances if weight is None else chances * self._by_class(weight, chances)
+
+    def _shared(self, g: Array, input: Array, reduction: str) -> Array:
+        """The gradient of each sample's loss, from that of the reduced loss."""
+        wide = self._wide(g)
+        return wide * wide.dtype.type(input.shape[1] / input.size) if reduction == "mean" and input.size else wide
+
     def _by_class(self, weight: Array, like: Array) -> Array:
         return weight.astype(like.dtype).reshape((1, -1) + (1,) * (like.ndim - 2))
 
