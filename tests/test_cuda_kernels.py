@@ -240,7 +240,17 @@ def test_elementwise(cupy, elementwise, random, dtype):
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("name", ["floor_divide", "div_floor", "remainder"])
 def test_quotients_and_remainders_are_those_of_python(cupy, elementwise, name, dtype):
-    pairs = [(1, 0.1), (-1, math.inf), (1, -math.inf), (7, 0.7), (-7.5, -2.5), (-7.5, 2), (1e30, 0.3), (-0.0, 3), (2, 0)]
+    pairs = [
+        (1, 0.1),
+        (-1, math.inf),
+        (1, -math.inf),
+        (7, 0.7),
+        (-7.5, -2.5),
+        (-7.5, 2),
+        (1e30, 0.3),
+        (-0.0, 3),
+        (2, 0),
+    ]
     x, y = np.array(pairs, dtype).T
     with np.errstate(all="ignore"):
         expected = (np.remainder if name == "remainder" else np.floor_divide)(x, y)

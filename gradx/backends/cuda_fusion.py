@@ -70,7 +70,7 @@ _FORM: Final = {
     "arccosh": "acosh({0})",
     "arctanh": "atanh({0})",
 }
-_UNLIKE: Final = {"floor_divide", "remainder"}  # in CuPy, by the rounded quotient: 1 // 0.1 is 10 there, and 9 elsewhere
+_UNLIKE: Final = {"floor_divide", "remainder"}  # CuPy floors the rounded quotient: 1 // 0.1 is 10 there, not 9
 _PREAMBLE: Final = """
 template <typename T> __device__ T absolute(T x) {
     if constexpr (T(0.5) == T(0)) return x < T(0) ? T(-x) : x;
