@@ -109,6 +109,8 @@ def _checked(
 ) -> tuple[Tensor, Tensor, str]:
     """`input` of shape (N, C, ...), its targets and how to reduce; torch's errors for what does not fit."""
     shape, targets = input.array.shape, target.array.shape
+    if not shape:
+        raise ValueError("Expected 1 or more dimensions (got 0). The scores of the classes are along one of them.")
     classes = shape[-1 if len(shape) == 1 else 1]
     _require_weight(weight, classes)
     if (target.array.dtype.kind, target.array.dtype.itemsize) not in (("i", 8), ("u", 1)):
@@ -124,8 +126,13 @@ def _checked(
         raise RuntimeError(
             f"0D or 1D target tensor expected, multi-target not supported. Its shape is {list(target.shape)}."
         )
-    if shape[0] != targets[0] or shape[2:] != targets[1:]:
+    if shape[0] != targets[0]:
         raise ValueError(f"Expected input batch_size ({shape[0]}) to match target batch_size ({targets[0]}).")
+    if shape[2:] != targets[1:]:
+        expected = [shape[0], *shape[2:]]
+        raise RuntimeError(
+            f"Expected target size {expected}, got {list(targets)}. It is the input's without the classes."
+        )
     _require_classes(target.array, classes, ignore_index)
     return input, target, reduction
 
@@ -141,6 +148,14 @@ def _require_weight(weight: Tensor | None, classes: int) -> None:
     if weight.requires_grad and is_grad_enabled():
         raise RuntimeError(
             "the derivative for 'weight' is not implemented. The weights of the classes are constants: detach() them."
+        )
+
+
+def _require_chances(target: Tensor) -> None:
+    if target.array.dtype.kind not in REAL:
+        raise RuntimeError(
+            f"Expected floating point type for target with class probabilities, got {target.dtype.title}. A target of the "
+            "input's shape holds probabilities; one of class indices has no dimension for the classes."
         )
 
 
@@ -242,8 +257,12 @@ def cross_entropy(
     tensor(0.6931)
     """
     check_reduction(reduction)
+    if label_smoothing > 1:
+        raise RuntimeError(f"label_smoothing must be between 0.0 and 1.0. Got: {label_smoothing}")
+    label_smoothing = max(label_smoothing, 0.0)  # as torch does
     dim = 0 if input.ndim == 1 else 1
-    if input.array.shape == target.array.shape and target.array.dtype.kind in REAL:
+    if input.array.shape == target.array.shape:
+        _require_chances(target)
         return _soft_cross_entropy(log_softmax(input, dim), target, weight, reduction, label_smoothing, dim)
     if input.array.dtype.kind not in REAL:
         return nll_loss(log_softmax(input, dim), target, weight, ignore_index, reduction)  # which raises
