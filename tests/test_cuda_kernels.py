@@ -237,6 +237,38 @@ def test_elementwise(cupy, elementwise, random, dtype):
     close(elementwise("floor_divide", on_device[0], on_device[1]), np.floor_divide(x, g), dtype)
 
 
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("name", ["floor_divide", "div_floor", "remainder"])
+def test_quotients_and_remainders_are_those_of_python(cupy, elementwise, name, dtype):
+    pairs = [
+        (1, 0.1),
+        (-1, math.inf),
+        (1, -math.inf),
+        (7, 0.7),
+        (-7.5, -2.5),
+        (-7.5, 2),
+        (1e30, 0.3),
+        (-0.0, 3),
+        (2, 0),
+    ]
+    x, y = np.array(pairs, dtype).T
+    with np.errstate(all="ignore"):
+        expected = (np.remainder if name == "remainder" else np.floor_divide)(x, y)
+    np.testing.assert_array_equal(elementwise(name, cupy.asarray(x), cupy.asarray(y)).get(), expected)
+    np.testing.assert_array_equal(elementwise(name, cupy.asarray(x[:1]), 0.1).get(), expected[:1])
+
+
+def test_powers_of_a_whole_number_have_a_gradient():
+    exponent = gradx.tensor([2.0, 3.0], device="cuda", requires_grad=True)
+    (2**exponent).sum().backward()
+    np.testing.assert_allclose(exponent.grad.cpu().numpy(), [4 * math.log(2), 8 * math.log(2)], rtol=1e-6)
+
+
+def test_whole_numbers_have_no_negative_powers():
+    with pytest.raises(RuntimeError, match="Integers to negative integer powers are not allowed"):
+        gradx.tensor([2, 3], device="cuda") ** -1
+
+
 def test_sign_of_nan_is_zero(cupy, elementwise):
     out = elementwise("sign", cupy.asarray([-3.0, -0.0, 0.0, 2.0, np.inf, np.nan]))
     np.testing.assert_array_equal(out.get(), [-1, 0, 0, 1, 1, 0])

@@ -93,6 +93,14 @@ def test_confident_logits():
         lambda m, F: F.cross_entropy(m.zeros(4, 3), m.tensor([0, 1, 2, -1])),
         lambda m, F: F.cross_entropy(m.zeros(4, 3), m.zeros(4)),
         lambda m, F: F.cross_entropy(m.zeros(4, 3), m.zeros(4, dtype=m.int64), reduction="average"),
+        lambda m, F: F.cross_entropy(m.zeros(4, 3), m.zeros(4, dtype=m.int64), label_smoothing=1.5),
+        lambda m, F: F.cross_entropy(m.zeros(4, 3), m.zeros(4, 3, dtype=m.int64)),
+        lambda m, F: F.cross_entropy(m.zeros(2, 4, 3), m.zeros(2, 4, dtype=m.int64)),
+        lambda m, F: F.cross_entropy(m.zeros(2, 2, dtype=m.complex64), m.tensor([0, 1])),
+        lambda m, F: F.cross_entropy(m.zeros(()), m.zeros((), dtype=m.int64)),
+        lambda m, F: F.nll_loss(m.zeros(()), m.zeros((), dtype=m.int64)),
+        lambda m, F: F.nll_loss(m.zeros(2, 3, dtype=m.int64), m.tensor([0, 1])),
+        lambda m, F: F.nll_loss(m.zeros(2, 4, 3), m.zeros(2, 4, dtype=m.int64)),
         lambda m, F: F.nll_loss(m.zeros(4, 3), m.zeros(4)),
         lambda m, F: F.nll_loss(m.zeros(4, 3), m.zeros(4, 2, dtype=m.int64)),
         lambda m, F: F.nll_loss(m.zeros(4, 3), m.zeros(4, dtype=m.int64), weight=m.zeros(2)),
@@ -102,6 +110,8 @@ def test_confident_logits():
         lambda m, F: F.softmax(m.zeros(3, dtype=m.int64), 0),
         lambda m, F: F.softmax(m.zeros(3), 1),
         lambda m, F: F.dropout(m.zeros(3), p=1.5),
+        lambda m, F: F.smooth_l1_loss(m.zeros(3), m.zeros(3), beta=-1.0),
+        lambda m, F: F.huber_loss(m.zeros(3), m.zeros(3), delta=0),
         lambda m, F: F.one_hot(m.tensor([0, 3]), 2),
         lambda m, F: F.one_hot(m.tensor([0, -1])),
         lambda m, F: F.one_hot(m.tensor([0.0])),
@@ -157,6 +167,35 @@ def test_losses_at_kinks(name, reduction):
         return with_gradient(m, x, loss)
 
     same(program, rtol=1e-14)
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["mse_loss", "smooth_l1_loss", "huber_loss", "binary_cross_entropy", "binary_cross_entropy_with_logits"],
+)
+@pytest.mark.parametrize("reduction", ["mean", "none"])
+def test_losses_of_integers(name, reduction):
+    def program(m):
+        return getattr(functional(m), name)(m.tensor([0, 1]), m.tensor([1, 1]), reduction=reduction)
+
+    same(program)
+
+
+@pytest.mark.parametrize("name", ["leaky_relu", "elu", "softplus", "silu", "logsigmoid", "gelu"])
+def test_activations_of_integers(name):
+    tanh = {"approximate": "tanh"} if name == "gelu" else {}
+    for dtype in ("int64", "uint8", "bool"):
+        same(lambda m, dtype=dtype: getattr(functional(m), name)(m.tensor([0, 1], dtype=getattr(m, dtype)), **tanh))
+
+
+@pytest.mark.parametrize("name", ["smooth_l1_loss", "huber_loss", "mse_loss"])
+def test_the_gradient_of_nan_is_nan(name):
+    def program(m):
+        x = m.tensor([float("nan"), 0.25, 2.0], requires_grad=True)
+        loss = getattr(functional(m), name)(x, m.zeros(3), reduction="none")
+        return with_gradient(m, x, loss.sum())
+
+    same(program)
 
 
 def test_binary_cross_entropy_at_its_ends():

@@ -53,6 +53,9 @@ REFUSED = {
     **dict.fromkeys(("floor_divide", "div_floor", "div_trunc", "remainder"), "cb"),
     **dict.fromkeys(("bitwise_and", "bitwise_or", "bitwise_xor", "bitwise_not"), INEXACT),
     **dict.fromkeys(("abs", "relu", "square"), "b"),
+    **dict.fromkeys(("softmax", "log_softmax"), "c"),
+    "mse_loss": "biu",
+    "nll_loss": "biuc",
 }
 
 

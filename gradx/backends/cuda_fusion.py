@@ -70,21 +70,29 @@ _FORM: Final = {
     "arccosh": "acosh({0})",
     "arctanh": "atanh({0})",
 }
+_UNLIKE: Final = {"floor_divide", "remainder"}  # CuPy floors the rounded quotient: 1 // 0.1 is 10 there, not 9
 _PREAMBLE: Final = """
 template <typename T> __device__ T absolute(T x) {
     if constexpr (T(0.5) == T(0)) return x < T(0) ? T(-x) : x;
     else return fabs(x);
 }
-// With the sign of the divisor, and the quotient that belongs to it, as in Python.
+// With the sign of the divisor, as in Python. A whole number has no remainder by 0.
 template <typename T> __device__ T modulo(T x, T y) {
     T rest;
-    if constexpr (T(0.5) == T(0)) rest = x % y;
+    if constexpr (T(0.5) == T(0)) rest = y == T(0) ? T(0) : T(x % y);
     else rest = fmod(x, y);
     return rest != T(0) && (rest < T(0)) != (y < T(0)) ? T(rest + y) : rest;
 }
+// The quotient that belongs to it: that of numbers with a fraction is exact but for one rounding, of the difference.
 template <typename T> __device__ T floor_divide(T x, T y) {
-    if constexpr (T(0.5) == T(0)) return (x - modulo(x, y)) / y;
-    else return y == T(0) ? x / y : rint((x - modulo(x, y)) / y);
+    if constexpr (T(0.5) == T(0)) {
+        return y == T(0) ? T(0) : T((x - modulo(x, y)) / y);
+    } else {
+        if (y == T(0)) return x / y;
+        const T rest = fmod(x, y);
+        const T quotient = rint((x - rest) / y) - T(rest != T(0) && (rest < T(0)) != (y < T(0)));
+        return quotient == T(0) ? copysign(T(0), x / y) : quotient;
+    }
 }
 """
 
@@ -140,8 +148,7 @@ def source(expression: Expression) -> tuple[str, str, str]:
 class Fused:
     """An elementwise function as one kernel, compiled for each combination of dtypes at its first use.
 
-    Of complex numbers, and of expressions of one operation, which are one kernel as they are but of bfloat16, the function
-    itself is run.
+    Of complex numbers, and of expressions of one operation, the function itself is run: CuPy's kernel, where that is right.
 
     Args:
         name: of the kernel.
@@ -179,7 +186,8 @@ class Fused:
             return self.function
         expression = trace(self.symbolic, key)
         half = any(dtype.kind == "V" for dtype in dtypes)  # CuPy's own `where` of bfloat16 gives float32
-        if expression.operations <= (0 if half else 1):
+        unlike = any(step.operation in _UNLIKE for step in expression.steps)
+        if expression.operations <= (0 if half or unlike else 1):
             return self.function
         parameters, result, body = source(expression)
         kernel = cupy.ElementwiseKernel(parameters, result, body, f"gradx_{self.name}", preamble=_PREAMBLE)

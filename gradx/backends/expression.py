@@ -168,7 +168,8 @@ _HALF, _STAND_IN = "bfloat16", np.dtype("float16")  # NumPy widens a bfloat16 th
 
 def _resolve(operation: str, operands: Sequence[Symbol]) -> list[np.dtype[Any]]:
     """The dtypes that a ufunc converts these operands to, and that of its result."""
-    given: list[Any] = [operand.number if operand.number in (int, float) else operand.dtype for operand in operands]
+    weak = () if all(operand.number for operand in operands) else (int, float)  # of numbers alone, none gives way
+    given: list[Any] = [operand.number if operand.number in weak else operand.dtype for operand in operands]
     half = next((kind for kind in given if getattr(kind, "name", "") == _HALF), None)
     if half is not None:
         given = [_STAND_IN if kind == half else kind for kind in given]

@@ -199,7 +199,13 @@ def layer_norm(
 
 @samples(*PAIRS, S(T(3), T(3), beta=0.5), oracle="nn.functional.smooth_l1_loss")
 def smooth_l1_loss(input: Tensor, target: Tensor, reduction: str = "mean", beta: float = 1.0) -> Tensor:
-    """`d**2 / (2 * beta)` where `d = |input - target|` is below `beta`, else `d - beta / 2` (Girshick, 2015)."""
+    """`d**2 / (2 * beta)` where `d = |input - target|` is below `beta`, else `d - beta / 2` (Girshick, 2015).
+
+    Raises:
+        RuntimeError: `beta` is negative.
+    """
+    if beta < 0:
+        raise RuntimeError(f"smooth_l1_loss does not support negative values for beta. It is {beta}.")
     if beta == 0:
         return l1_loss(input, target, reduction)
     return loss.reduced(loss._smooth_l1_loss(input, target, beta), reduction)
@@ -207,8 +213,14 @@ def smooth_l1_loss(input: Tensor, target: Tensor, reduction: str = "mean", beta:
 
 @samples(*PAIRS, S(T(3), T(3), delta=0.5), oracle="nn.functional.huber_loss")
 def huber_loss(input: Tensor, target: Tensor, reduction: str = "mean", delta: float = 1.0) -> Tensor:
-    """`d**2 / 2` where `d = |input - target|` is at most `delta`, else `delta * (d - delta / 2)` (Huber, 1964)."""
-    return loss.reduced(loss._huber_loss(input, target, delta), reduction)
+    """`d**2 / 2` where `d = |input - target|` is at most `delta`, else `delta * (d - delta / 2)` (Huber, 1964).
+
+    Raises:
+        RuntimeError: `delta` is not positive.
+    """
+    if delta <= 0:
+        raise RuntimeError(f"huber_loss does not support non-positive values for delta. It is {delta}.")
+    return loss.reduced(loss._huber_loss(input, target, float(delta)), reduction)
 
 
 CHANCES = T(3, 4, low=0.3, high=0.7)

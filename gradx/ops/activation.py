@@ -17,6 +17,19 @@ if TYPE_CHECKING:
     from gradx.tensor import Tensor
 
 
+def floating(name: str, input: Any) -> Any:
+    """`input`, an array, for a function that torch has of floating-point numbers only.
+
+    Raises:
+        NotImplementedError: it holds integers or truth values.
+    """
+    if input.dtype.kind in "biu":
+        raise NotImplementedError(
+            f"\"{name}\" not implemented for '{input.dtype.name}'. Convert the tensor with .to(dtype) first."
+        )
+    return input
+
+
 @elementwise(grad_output=lambda g, result: threshold_backward(g, result), result=lambda g: zeros_like(g))
 def threshold_backward(grad_output: Tensor, result: Tensor) -> Tensor:
     """The gradient of relu: `grad_output` where relu's `result` is positive."""
@@ -73,7 +86,7 @@ def sigmoid(input: Tensor) -> Tensor:
 
 @samples(*UNARY, S(T(3), 0.2), oracle="nn.functional.leaky_relu")
 @elementwise(
-    kernel=lambda input, negative_slope: where(gt(input, 0), input, input * negative_slope),
+    kernel=lambda input, negative_slope: where(gt(floating("leaky_relu", input), 0), input, input * negative_slope),
     input=lambda g, input, negative_slope: where(gt(input, 0), g, g * negative_slope),
 )
 def leaky_relu(input: Tensor, negative_slope: float = 0.01) -> Tensor:
@@ -82,7 +95,7 @@ def leaky_relu(input: Tensor, negative_slope: float = 0.01) -> Tensor:
 
 @samples(*UNARY, S(T(3), 0.5), oracle="nn.functional.elu")
 @elementwise(
-    kernel=lambda input, alpha: where(gt(input, 0), input, expm1(clamp(input, None, 0)) * alpha),
+    kernel=lambda input, alpha: where(gt(floating("elu", input), 0), input, expm1(clamp(input, None, 0)) * alpha),
     input=lambda g, input, alpha: where(gt(input, 0), g, g * (exp(clamp(input, None, 0)) * alpha)),
 )
 def elu(input: Tensor, alpha: float = 1.0) -> Tensor:
@@ -92,7 +105,9 @@ def elu(input: Tensor, alpha: float = 1.0) -> Tensor:
 @samples(*UNARY, S(T(3), 2.0, 1.0), oracle="nn.functional.softplus")
 @elementwise(
     kernel=lambda input, beta, threshold: where(
-        gt(input * beta, threshold), input, log1p(exp(clamp(input * beta, None, threshold))) / beta
+        gt(floating("softplus", input) * beta, threshold),
+        input,
+        log1p(exp(clamp(input * beta, None, threshold))) / beta,
     ),
     input=lambda g, input, beta, threshold: where(gt(input * beta, threshold), g, g * sigmoid(input * beta)),
 )
@@ -102,7 +117,7 @@ def softplus(input: Tensor, beta: float = 1, threshold: float = 20) -> Tensor:
 
 @samples(*UNARY, oracle="nn.functional.silu")
 @elementwise(
-    kernel=lambda input: input * sigmoid(input),
+    kernel=lambda input: floating("silu", input) * sigmoid(input),
     input=lambda g, input: g * sigmoid(input) * (1 + input * sigmoid(-input)),
 )
 def silu(input: Tensor) -> Tensor:
@@ -112,7 +127,7 @@ def silu(input: Tensor) -> Tensor:
 @samples(*UNARY, oracle="nn.functional.logsigmoid")
 @elementwise(
     name="LogSigmoidBackward0",
-    kernel=lambda input: clamp(input, None, 0) - log1p(exp(-abs(input))),
+    kernel=lambda input: clamp(floating("logsigmoid", input), None, 0) - log1p(exp(-abs(input))),
     input=lambda g, input: g * sigmoid(-input),
 )
 def logsigmoid(input: Tensor) -> Tensor:
@@ -134,7 +149,7 @@ def _gelu_rule(g: Any, input: Any) -> Any:
 
 @elementwise(
     name="GeluBackward0",
-    kernel=lambda input: 0.5 * input * (1 + _gelu_tanh(input)),
+    kernel=lambda input: 0.5 * floating("gelu", input) * (1 + _gelu_tanh(input)),
     input=_gelu_rule,
 )
 def gelu_tanh(input: Tensor) -> Tensor:

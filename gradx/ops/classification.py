@@ -101,6 +101,8 @@ def _checked(
 ) -> tuple[Tensor, Tensor, str]:
     """`input` of shape (N, C, ...), its targets and how to reduce; torch's errors for what does not fit."""
     shape, targets = input.array.shape, target.array.shape
+    if not shape:
+        raise ValueError("Expected 1 or more dimensions (got 0). The scores of the classes are along one of them.")
     classes = shape[-1 if len(shape) == 1 else 1]
     require_weight(weight, classes)
     if (target.array.dtype.kind, target.array.dtype.itemsize) not in (("i", 8), ("u", 1)):
@@ -116,10 +118,23 @@ def _checked(
         raise RuntimeError(
             f"0D or 1D target tensor expected, multi-target not supported. Its shape is {list(target.shape)}."
         )
-    if shape[0] != targets[0] or shape[2:] != targets[1:]:
+    if shape[0] != targets[0]:
         raise ValueError(f"Expected input batch_size ({shape[0]}) to match target batch_size ({targets[0]}).")
+    if shape[2:] != targets[1:]:
+        expected = [shape[0], *shape[2:]]
+        raise RuntimeError(
+            f"Expected target size {expected}, got {list(targets)}. It is the input's without the classes."
+        )
     _require_classes(target.array, classes, ignore_index)
     return input, target, reduction
+
+
+def _require_chances(target: Tensor) -> None:
+    if target.array.dtype.kind not in REAL:
+        raise RuntimeError(
+            f"Expected floating point type for target with class probabilities, got {target.dtype.title}. A target of the "
+            "input's shape holds probabilities; one of class indices has no dimension for the classes."
+        )
 
 
 def _require_classes(target: Any, classes: int, ignore_index: int) -> None:
@@ -220,7 +235,11 @@ def cross_entropy(
     tensor(0.6931)
     """
     check_reduction(reduction)
-    if input.array.shape == target.array.shape and target.array.dtype.kind in REAL:
+    if label_smoothing > 1:
+        raise RuntimeError(f"label_smoothing must be between 0.0 and 1.0. Got: {label_smoothing}")
+    label_smoothing = max(label_smoothing, 0.0)  # as torch does
+    if input.array.shape == target.array.shape:
+        _require_chances(target)
         return soft_cross_entropy(input, target, weight, ignore_index, reduction, label_smoothing)
     if input.array.dtype.kind not in REAL:
         logs = log_softmax(input, 0 if input.ndim == 1 else 1)

@@ -7,8 +7,8 @@ import warnings
 from typing import TYPE_CHECKING, Any
 
 from gradx.op import elementwise, op
-from gradx.ops.activation import logsigmoid, sigmoid
-from gradx.ops.compare import le, lt
+from gradx.ops.activation import floating, logsigmoid, sigmoid
+from gradx.ops.compare import ge, le, lt
 from gradx.ops.elementwise import log, square
 from gradx.ops.magnitude import abs, sign
 from gradx.ops.reduce import mean, sum
@@ -67,7 +67,7 @@ def _mse_loss(input: Tensor, target: Tensor, reduction: str) -> Tensor:
 @elementwise(
     promote="common",
     name="MseLossBackward0",
-    kernel=lambda input, target: square(input - target),
+    kernel=lambda input, target: square(floating("mse_loss", input) - target),
     input=lambda g, input, target: mse_loss_backward(g, input, target, 2),
     target=lambda g, input, target: mse_loss_backward(g, target, input, 2),
 )
@@ -134,7 +134,9 @@ def _bounded_log(x: Any) -> Any:
 
 @elementwise(
     promote="common",
-    kernel=lambda input, target: (target - 1) * _bounded_log(1 - input) - target * _bounded_log(input),
+    kernel=lambda input, target: (
+        (target - 1) * _bounded_log(1 - floating("binary_cross_entropy", input)) - target * _bounded_log(input)
+    ),
     input=lambda g, input, target: binary_cross_entropy_backward(g, input, target),
     target=lambda g, input: g * (_bounded_log(1 - input) - _bounded_log(input)),
 )
@@ -144,7 +146,7 @@ def _binary_cross_entropy(input: Tensor, target: Tensor) -> Tensor:
 
 @elementwise(
     promote="common",
-    kernel=lambda input, target, beta: _smooth(abs(input - target), beta),
+    kernel=lambda input, target, beta: _smooth(abs(floating("smooth_l1_loss", input) - target), beta),
     input=lambda g, input, target, beta: g * _smooth_slope(input - target, beta),
     target=lambda g, input, target, beta: -g * _smooth_slope(input - target, beta),
 )
@@ -157,12 +159,12 @@ def _smooth(size: Any, beta: Any) -> Any:
 
 
 def _smooth_slope(difference: Any, beta: Any) -> Any:
-    return where(lt(abs(difference), beta), difference / beta, sign(difference))
+    return where(ge(abs(difference), beta), sign(difference), difference / beta)  # NaN of NaN
 
 
 @elementwise(
     promote="common",
-    kernel=lambda input, target, delta: _huber(abs(input - target), delta),
+    kernel=lambda input, target, delta: _huber(abs(floating("huber_loss", input) - target), delta),
     input=lambda g, input, target, delta: g * clamp(input - target, -delta, delta),
     target=lambda g, input, target, delta: -g * clamp(input - target, -delta, delta),
 )

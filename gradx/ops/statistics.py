@@ -36,7 +36,7 @@ def _std_slope(g: Any, input: Any, mean: Any, out: Any, scale: Any) -> Any:
 
 def _scale(shape: Dims, dim: Dims, correction: float) -> float:
     degrees = count(shape, dim) - correction
-    return 2 / degrees if degrees > 0 else math.nan
+    return 2 / degrees if degrees > 0 else math.nan if degrees else math.inf
 
 
 def _var_rule(grads: Any, input: Any, out1: Any, dim: Dims, correction: float) -> Any:

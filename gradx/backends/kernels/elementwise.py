@@ -48,20 +48,26 @@ class Elementwise(Layout):
             if not isinstance(y, bool) or isinstance(x, bool):
                 raise NotImplementedError("\"pow\" not implemented for 'Bool'. Convert the base to integers first.")
             return self.xp.logical_or(x, self.xp.logical_not(y))
+        if isinstance(y, int) and y < 0 and x.dtype.kind in "biu":
+            raise RuntimeError(
+                "Integers to negative integer powers are not allowed. Convert the base to a floating-point dtype."
+            )
         try:
             return self.xp.power(x, y)
         except ValueError as error:  # a whole number to a negative whole power; a misfit of shapes is an error as well
             if "negative integer powers" not in str(error):
                 raise
-            if isinstance(y, int):
-                raise RuntimeError(
-                    "Integers to negative integer powers are not allowed. Convert the base to a floating-point dtype."
-                ) from None
             unit = self.xp.where(self.xp.equal(x, -1), 1 - 2 * (y % 2), self.xp.equal(x, 1))  # 1 / x where it is whole
             return self.xp.where(y < 0, unit, self.xp.power(x, self.xp.maximum(y, 0))).astype(y.dtype)
 
-    def div_floor(self, x: Array | float, y: Array | float) -> Array:
+    def floor_divide(self, x: Array | float, y: Array | float) -> Array:
         return self.xp.floor_divide(x, y)
+
+    def div_floor(self, x: Array | float, y: Array | float) -> Array:
+        return self.floor_divide(x, y)
+
+    def remainder(self, x: Array | float, y: Array | float) -> Array:
+        return self.xp.remainder(x, y)
 
     def div_trunc(self, x: Array | Any, y: Array | Any) -> Array:
         if self.xp.result_type(x, y).kind in "iu":

@@ -67,11 +67,16 @@ class Reductions(Layout):
         return (values, indices) if keepdim else (values.squeeze(dim), indices.squeeze(dim))
 
     def var(self, x: Array, dim: Dims, correction: float, keepdim: bool) -> tuple[Array, Array]:
-        """The variance, and the mean in the precision of accumulation."""
+        """The variance, and the mean in the precision of accumulation.
+
+        Of the distances to the first element, so that it is exactly 0 where all are equal: the gradient of std hangs on it.
+        """
         wide = self._wide(x)
-        mean = self.mean(wide, dim, True)
-        deviation = wide - mean
         count = math.prod(x.shape[d] for d in dim)
+        first = wide[tuple([slice(0, 1 if d in dim else None) for d in range(x.ndim)])] if count else 0
+        distance = wide - first
+        centre = self.mean(distance, dim, True)
+        deviation, mean = distance - centre, centre + first
         square = (deviation * deviation.conj()).real if x.dtype.kind == "c" else deviation * deviation
         total = self.sum(square, dim, keepdim)
         spread = (total / total.dtype.type(max(0.0, count - correction))).astype(x.real.dtype, copy=False)
