@@ -71,7 +71,7 @@ class Generator:
             RuntimeError: `seed` is no whole number.
             ValueError: it is out of range.
         """
-        if not hasattr(seed, "__index__"):
+        if isinstance(seed, bool) or not hasattr(seed, "__index__"):
             raise RuntimeError(f"manual_seed expected a long, but got {type(seed).__name__}")
         number = int(seed)
         if not -(2**63) <= number < 2**64:

@@ -143,7 +143,7 @@ def normal(
         if backend_of(std.array).synchronous and bool((std.array < 0).any()):
             raise RuntimeError("normal expects all elements of std >= 0.0")
     elif std < 0:
-        raise RuntimeError(f"normal expects std >= 0.0, but found std {std}")
+        raise RuntimeError(f"normal expects std >= 0.0, but found std {std:g}")
     chosen = draw.inexact("normal_kernel_cpu", tensors[0].dtype)
     shape = OPS["add"](*tensors).shape if len(tensors) == 2 else tensors[0].shape
     z = Tensor(draw.normal(tuple(shape), 0, 1, chosen, generator, tensors[0].device))

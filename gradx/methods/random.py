@@ -14,6 +14,7 @@ from gradx import dtypes
 from gradx.backends import Array, backend_of
 from gradx.device import device
 from gradx.inplace import check_writable, overwrite
+from gradx.modes import is_grad_enabled
 from gradx.ops import draw
 from gradx.ops import random as ops
 from gradx.ops.shape import expand
@@ -124,5 +125,5 @@ def _redraw(
     check_writable(tensor)
     array, where = _form(tensor)
     dtype: np.dtype[Any] = draw.inexact(kernel, dtypes.of_numpy(array.dtype)) if kernel else array.dtype
-    drawn = function(array.shape, *numbers, dtype, generator, where)
-    overwrite(tensor, copy(tensor, type(tensor)(drawn)))
+    drawn = type(tensor)(function(array.shape, *numbers, dtype, generator, where))
+    overwrite(tensor, copy(tensor, drawn) if tensor.needs_grad and is_grad_enabled() else drawn)

@@ -49,15 +49,14 @@ def uniform(shape: Any, low: float, high: float, dtype: np.dtype[Any], generator
     """
     kind = dtypes.of_numpy(dtype)
     largest = dtypes.finfo(kind).max
-    name = kind.type_name
     for bound, value in (("from", low), ("to", high)):
         if not -largest <= value <= largest:
-            raise RuntimeError(f"{bound} is out of bounds for {name}. It is {value}.")
+            raise RuntimeError(f"{bound} is out of bounds for {kind.type_name}. It is {value}.")
     if low > high:
-        raise RuntimeError(f"uniform_ expects to return a [from, to) range, but found from={low} > to={high}")
+        raise RuntimeError(f"uniform_ expects to return a [from, to) range, but found from={low:g} > to={high:g}")
     if high - low > largest:
         raise RuntimeError(
-            f"uniform_ expects to-from <= std::numeric_limits<{kind.title}>::max(), but found to={high} and from={low} which "
+            f"uniform_ expects to-from <= std::numeric_limits<{kind.title}>::max(), but found to={high:g} and from={low:g} which "
             "result in to-from to exceed the limit"
         )
     return _real("uniform", shape, (low, high), dtype, generator, where)
@@ -66,7 +65,7 @@ def uniform(shape: Any, low: float, high: float, dtype: np.dtype[Any], generator
 def normal(shape: Any, mean: float, std: float, dtype: np.dtype[Any], generator: Any, where: Device) -> Array:
     """Normal numbers; of complex ones, `std` is that of the number, and half its square the variance of each part."""
     if std < 0:
-        raise RuntimeError(f"normal expects std >= 0.0, but found std {std}")
+        raise RuntimeError(f"normal expects std >= 0.0, but found std {std:g}")
     if dtype.kind != "c":
         return _real("normal", shape, (mean, std), dtype, generator, where)
     drawn = _real("normal", shape, (0, std * math.sqrt(0.5)), dtype, generator, where)
@@ -103,7 +102,7 @@ def integers(shape: Any, low: int, high: int, dtype: np.dtype[Any], generator: A
     least, largest = _bounds(dtype)
     for name, bound in (("from", low), ("to - 1", high - 1)):
         if not least <= bound <= largest:
-            kind = dtypes.of_numpy(dtype).type_name.removesuffix(" int")
+            kind = dtypes.of_numpy(dtype).type_name
             raise RuntimeError(f"{name} is out of bounds for {kind}. It is {bound}; there is room up to {largest}.")
     return _integers(shape, low, high - low, dtype, generator, where)
 
@@ -122,5 +121,5 @@ def _integers(shape: Any, low: int, count: int, dtype: np.dtype[Any], generator:
 def events(shape: Any, p: float, dtype: np.dtype[Any], generator: Any, where: Device) -> Array:
     """1 with probability `p`, else 0."""
     if not 0 <= p <= 1:
-        raise RuntimeError(f"bernoulli_ expects p to be in [0, 1], but got p={p}")
+        raise RuntimeError(f"bernoulli_ expects p to be in [0, 1], but got p={p:g}")
     return backend_for(where).events(shape, p, dtype, source(generator, where).take(math.prod(shape)), where)
