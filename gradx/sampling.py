@@ -40,7 +40,7 @@ def rand(
 
     >>> import gradx
     >>> gradx.rand(2, generator=gradx.Generator().manual_seed(0))
-    tensor([0.6071, 0.1258])
+    tensor([0.3990, 0.8805])
     """
     shape, chosen, where = shape_of("rand", sizes, size), draw.inexact("check_uniform_bounds", dtype), resolve(device)
     return finish(Tensor(draw.uniform(shape, 0, 1, chosen, generator, where)), requires_grad, pin_memory)
@@ -59,7 +59,7 @@ def randn(
 
     >>> import gradx
     >>> gradx.randn(2, generator=gradx.Generator().manual_seed(0))
-    tensor([0.0000, 0.0000])
+    tensor([ 1.2761, -1.1776])
     """
     shape, chosen, where = shape_of("randn", sizes, size), draw.inexact("normal_kernel_cpu", dtype), resolve(device)
     return finish(Tensor(draw.normal(shape, 0, 1, chosen, generator, where)), requires_grad, pin_memory)

@@ -203,6 +203,11 @@ def test_events(p):
         assert abs(drawn.double().mean().item() - p) <= 5 * math.sqrt(p * (1 - p) / 20_000)
 
 
+def test_numbers_beyond_the_dtype_become_infinite_without_warnings():
+    for dtype, std in ((gradx.float16, 1e9), (gradx.float32, 1e60)):
+        assert set(gradx.empty(8, dtype=dtype).normal_(0, std).abs().tolist()) == {math.inf}
+
+
 def test_permutations():
     assert sorted(gradx.randperm(1000).tolist()) == list(range(1000))
     firsts = [gradx.randperm(4)[0].item() for _ in range(4000)]

@@ -1,7 +1,8 @@
 """Random numbers on CUDA: the same bits as `gradx.backends.kernels.random`, in one launch each.
 
 A thread computes a block of Philox and all elements that it gives. Products are not fused with sums (``--fmad=false``),
-which would round them otherwise than on the host. Imported by the CuPy backend only, since it imports CuPy.
+which would round them otherwise than on the host. As in all that CuPy compiles, float32 numbers that are subnormal (below
+1.2e-38) count as 0: tiny probabilities, and what dropout is given. Imported by the CuPy backend only, since it imports CuPy.
 """
 
 from __future__ import annotations

@@ -305,32 +305,28 @@ class CupyBackend(Devices):
     # ---- random numbers --------------------------------------------------------------------------------------
 
     def uniform(self, shape: Dims, low: float, high: float, dtype: np.dtype[Any], state: State, where: device) -> Array:
-        self.forbid_random()
-        with self.on(where):
+        with self.drawing(where):
             return cuda_random.uniform(shape, low, high, dtype, state)
 
     def normal(self, shape: Dims, mean: float, std: float, dtype: np.dtype[Any], state: State, where: device) -> Array:
-        self.forbid_random()
-        with self.on(where):
+        with self.drawing(where):
             return cuda_random.normal(shape, mean, std, dtype, state)
 
     def integers(self, shape: Dims, low: int, count: int, dtype: np.dtype[Any], state: State, where: device) -> Array:
-        self.forbid_random()
-        with self.on(where):
+        with self.drawing(where):
             return cuda_random.integers(shape, low, count, dtype, state)
 
     def events(self, shape: Dims, p: float, dtype: np.dtype[Any], state: State, where: device) -> Array:
-        self.forbid_random()
-        with self.on(where):
+        with self.drawing(where):
             return cuda_random.events(shape, p, dtype, state)
 
     def bernoulli(self, p: Array, state: State) -> Array:
-        self.forbid_random()
-        return cuda_random.bernoulli(p, state)
+        with self.drawing(self.device_of(p)):
+            return cuda_random.bernoulli(p, state)
 
     def dropout(self, x: Array, p: float, state: State) -> tuple[Array, Array]:
-        self.forbid_random()
-        return cuda_random.dropout(x, p, state)
+        with self.drawing(self.device_of(x)):
+            return cuda_random.dropout(x, p, state)
 
     def dropout_backward(self, g: Array, kept: Array, scale: float) -> Array:
         return cuda_random.dropout_backward(g, kept, scale)

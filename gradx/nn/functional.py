@@ -150,7 +150,7 @@ def dropout(input: Tensor, p: float = 0.5, training: bool = True, inplace: bool 
     >>> import gradx
     >>> _ = gradx.manual_seed(0)
     >>> dropout(gradx.ones(4))
-    tensor([2., 0., 0., 0.])
+    tensor([0., 2., 2., 2.])
     """
     if not 0 <= p <= 1:
         raise ValueError(f"dropout probability has to be between 0 and 1, but got {p}")

@@ -35,10 +35,11 @@ def _generate(
     """An array of `values` of the words, and of the places to which they belong."""
     out = np.empty(shape, dtype)
     flat, per_block = out.reshape(-1), WORDS // 2 if wide else WORDS
-    for first, count in chunks(state, -(-out.size // per_block)) if out.size else ():
-        place = slice(first * per_block, min((first + count) * per_block, out.size))
-        drawn = words(blocks(state, first, count), count, wide)[: place.stop - place.start]
-        flat[place] = values(drawn, place)
+    with np.errstate(all="ignore"):  # a wide distribution may overflow a narrow dtype
+        for first, count in chunks(state, -(-out.size // per_block)) if out.size else ():
+            place = slice(first * per_block, min((first + count) * per_block, out.size))
+            drawn = words(blocks(state, first, count), count, wide)[: place.stop - place.start]
+            flat[place] = values(drawn, place)
     return out
 
 
