@@ -13,10 +13,10 @@ import numpy as np
 
 from gradx import dtypes
 from gradx.backends import backend_for, backend_of
+from gradx.backends.base import misfit
 from gradx.creation import finish, from_host, shape_of
 from gradx.device import device as Device
 from gradx.methods.random import bernoulli
-from gradx.op import OPS
 from gradx.ops import draw
 from gradx.ops import random as ops
 from gradx.ops.shape import flat
@@ -132,21 +132,29 @@ def normal(
     >>> gradx.normal(gradx.tensor([1.0, 2.0]), 0.0)
     tensor([1., 2.])
     """
+    if isinstance(mean, Tensor) or isinstance(std, Tensor):
+        return _normal_around(mean, std, generator)
+    if size is None:
+        raise TypeError("normal() received an invalid combination of arguments - two numbers need a size.")
+    shape, chosen, where = shape_of("normal", (), size), draw.inexact("normal_kernel_cpu", dtype), resolve(device)
+    drawn = draw.normal(shape, float(mean), float(std), chosen, generator, where)
+    return finish(Tensor(drawn), requires_grad, pin_memory)
+
+
+def _normal_around(mean: Tensor | float, std: Tensor | float, generator: Generator | None) -> Tensor:
+    """`normal` of which the mean, the deviation or both are tensors."""
+    if not isinstance(std, Tensor):
+        if std < 0:
+            raise RuntimeError(f"normal expects std >= 0.0, but found std {std:g}")
+    elif backend_of(std.array).synchronous and bool((std.array < 0).any()):
+        raise RuntimeError("normal expects all elements of std >= 0.0")
     tensors = [x for x in (mean, std) if isinstance(x, Tensor)]
-    if not tensors:
-        if size is None:
-            raise TypeError("normal() received an invalid combination of arguments - two numbers need a size.")
-        shape, chosen, where = shape_of("normal", (), size), draw.inexact("normal_kernel_cpu", dtype), resolve(device)
-        drawn = draw.normal(shape, float(mean), float(std), chosen, generator, where)
-        return finish(Tensor(drawn), requires_grad, pin_memory)
-    if isinstance(std, Tensor):
-        if backend_of(std.array).synchronous and bool((std.array < 0).any()):
-            raise RuntimeError("normal expects all elements of std >= 0.0")
-    elif std < 0:
-        raise RuntimeError(f"normal expects std >= 0.0, but found std {std:g}")
     chosen = draw.inexact("normal_kernel_cpu", tensors[0].dtype)
-    shape = OPS["add"](*tensors).shape if len(tensors) == 2 else tensors[0].shape
-    z = Tensor(draw.normal(tuple(shape), 0, 1, chosen, generator, tensors[0].device))
+    try:
+        shape = np.broadcast_shapes(*(x.array.shape for x in tensors))
+    except ValueError:
+        raise RuntimeError(misfit([x.array for x in tensors])) from None
+    z = Tensor(draw.normal(shape, 0, 1, chosen, generator, tensors[0].device))
     if len(tensors) == 2:
         return ops.shifted(z, mean, std)
     return (ops.shifted_by_mean if tensors[0] is mean else ops.shifted_by_std)(z, mean, std)  # type: ignore[no-any-return]
