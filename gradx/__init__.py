@@ -6,7 +6,7 @@
 (tensor([2., 4., 6.]),)
 """
 
-from gradx import amp, autograd, cpu, cuda, nn, utils
+from gradx import amp, autograd, cpu, cuda, nn, random, utils
 from gradx.amp.autocast_mode import (
     autocast,
     clear_autocast_cache,
@@ -133,14 +133,25 @@ from gradx.placement import (
     set_device_fallback,
 )
 from gradx.printing import set_printoptions
-from gradx.random import manual_seed
-from gradx.sampling import rand, rand_like, randint, randn, randn_like, randperm
+from gradx.random import Generator, default_generator, get_rng_state, initial_seed, manual_seed, seed, set_rng_state
+from gradx.sampling import (
+    bernoulli,
+    normal,
+    rand,
+    rand_like,
+    randint,
+    randint_like,
+    randn,
+    randn_like,
+    randperm,
+)
 from gradx.serialization import load, save
 from gradx.size import Size
 from gradx.tensor import Tensor
 
 __all__ = [
     "DeviceFallbackWarning",
+    "Generator",
     "OutOfMemoryError",
     "Size",
     "Tensor",
@@ -161,6 +172,7 @@ __all__ = [
     "as_tensor",
     "autocast",
     "autograd",
+    "bernoulli",
     "bfloat16",
     "bitwise_and",
     "bitwise_not",
@@ -190,6 +202,7 @@ __all__ = [
     "cpu",
     "cuda",
     "cumsum",
+    "default_generator",
     "device",
     "div",
     "divide",
@@ -223,12 +236,14 @@ __all__ = [
     "get_default_dtype",
     "get_device_fallback",
     "get_num_threads",
+    "get_rng_state",
     "gt",
     "half",
     "iinfo",
     "imag",
     "index_select",
     "inference_mode",
+    "initial_seed",
     "int",
     "int8",
     "int16",
@@ -276,6 +291,7 @@ __all__ = [
     "nn",
     "no_grad",
     "norm",
+    "normal",
     "numel",
     "ones",
     "ones_like",
@@ -287,8 +303,10 @@ __all__ = [
     "rand",
     "rand_like",
     "randint",
+    "randint_like",
     "randn",
     "randn_like",
+    "random",
     "randperm",
     "real",
     "reciprocal",
@@ -299,6 +317,7 @@ __all__ = [
     "round",
     "rsqrt",
     "save",
+    "seed",
     "select",
     "set_autocast_cache_enabled",
     "set_autocast_dtype",
@@ -309,6 +328,7 @@ __all__ = [
     "set_grad_enabled",
     "set_num_threads",
     "set_printoptions",
+    "set_rng_state",
     "sgn",
     "short",
     "sigmoid",

@@ -11,10 +11,11 @@ from gradx.backends import Array, backend_of
 from gradx.methods.conversion import ConversionMethods
 from gradx.methods.inplace import InplaceMethods
 from gradx.methods.operations import OperationMethods
+from gradx.methods.random import RandomMethods
 from gradx.ops import join
 
 
-class Tensor(OperationMethods, InplaceMethods, ConversionMethods):
+class Tensor(OperationMethods, InplaceMethods, RandomMethods, ConversionMethods):
     """An n-dimensional array that can record what is computed from it.
 
     Make one with `gradx.tensor`, `gradx.as_tensor`, `gradx.zeros` and their like.

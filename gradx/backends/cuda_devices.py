@@ -112,6 +112,19 @@ class Devices(Backend):
         """Record what `stream` is given from now on."""
         return Capture(self, stream, pool, mode)
 
+    def drawing(self, where: device) -> AbstractContextManager[Any]:
+        """Within it, random numbers are drawn on `where`.
+
+        Raises:
+            RuntimeError: work is recorded for a graph: the place in the sequence would be recorded with it.
+        """
+        if self.captures and get_current_stream(where.index).is_capturing():
+            raise RuntimeError(
+                "Random numbers cannot be drawn while capturing: every replay would draw the same ones. Draw them into a "
+                "tensor before each replay: x.copy_(gradx.randn_like(x))"
+            )
+        return self.on(where)
+
     # ---- streams, as CuPy's objects -------------------------------------------------------------------------
 
     def notice(self) -> None:

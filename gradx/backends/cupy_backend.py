@@ -22,6 +22,7 @@ from gradx.backends import (
     cuda_kernels,
     cuda_matmul,
     cuda_memory,
+    cuda_random,
     cuda_scaling,
     cuda_slices,
     first_use,
@@ -30,6 +31,7 @@ from gradx.backends.base import misfit
 from gradx.backends.cuda_devices import Devices, look_for_streams
 from gradx.backends.expression import SymbolicBackend, parameters_of
 from gradx.backends.kernels import Array, Dims, Elementwise
+from gradx.backends.kernels.philox import State
 from gradx.device import device
 from gradx.streams import seen
 
@@ -325,6 +327,35 @@ class CupyBackend(Devices):
         self, scale: Array, tracker: Array, found_inf: Array, growth: float, backoff: float, interval: int
     ) -> None:
         cuda_scaling.update_scale(scale, tracker, found_inf, growth, backoff, interval)
+
+    # ---- random numbers --------------------------------------------------------------------------------------
+
+    def uniform(self, shape: Dims, low: float, high: float, dtype: np.dtype[Any], state: State, where: device) -> Array:
+        with self.drawing(where):
+            return cuda_random.uniform(shape, low, high, dtype, state)
+
+    def normal(self, shape: Dims, mean: float, std: float, dtype: np.dtype[Any], state: State, where: device) -> Array:
+        with self.drawing(where):
+            return cuda_random.normal(shape, mean, std, dtype, state)
+
+    def integers(self, shape: Dims, low: int, count: int, dtype: np.dtype[Any], state: State, where: device) -> Array:
+        with self.drawing(where):
+            return cuda_random.integers(shape, low, count, dtype, state)
+
+    def events(self, shape: Dims, p: float, dtype: np.dtype[Any], state: State, where: device) -> Array:
+        with self.drawing(where):
+            return cuda_random.events(shape, p, dtype, state)
+
+    def bernoulli(self, p: Array, state: State) -> Array:
+        with self.drawing(self.device_of(p)):
+            return cuda_random.bernoulli(p, state)
+
+    def dropout(self, x: Array, p: float, state: State) -> tuple[Array, Array]:
+        with self.drawing(self.device_of(x)):
+            return cuda_random.dropout(x, p, state)
+
+    def dropout_backward(self, g: Array, kept: Array, scale: float) -> Array:
+        return cuda_random.dropout_backward(g, kept, scale)
 
     # ---- shapes ----------------------------------------------------------------------------------------------
 

@@ -13,8 +13,6 @@ from gradx.cuda.devices import (
     get_device_name,
     get_device_properties,
     is_available,
-    manual_seed,
-    manual_seed_all,
     set_device,
     synchronize,
 )
@@ -29,6 +27,15 @@ from gradx.cuda.memory import (
     memory_reserved,
     memory_stats,
     reset_peak_memory_stats,
+)
+from gradx.cuda.random import (
+    get_rng_state,
+    initial_seed,
+    manual_seed,
+    manual_seed_all,
+    seed,
+    seed_all,
+    set_rng_state,
 )
 from gradx.cuda.streams import Event, ExternalStream, Stream, current_stream, default_stream, set_stream, stream
 
@@ -50,8 +57,10 @@ __all__ = [
     "get_device_capability",
     "get_device_name",
     "get_device_properties",
+    "get_rng_state",
     "graph",
     "graph_pool_handle",
+    "initial_seed",
     "is_available",
     "is_current_stream_capturing",
     "make_graphed_callables",
@@ -64,7 +73,10 @@ __all__ = [
     "memory_reserved",
     "memory_stats",
     "reset_peak_memory_stats",
+    "seed",
+    "seed_all",
     "set_device",
+    "set_rng_state",
     "set_stream",
     "stream",
     "synchronize",

@@ -5,7 +5,6 @@ from __future__ import annotations
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, cast
 
-from gradx import random
 from gradx.backends import backend_for
 from gradx.backends.cuda_status import diagnose
 from gradx.device import device as Device
@@ -115,15 +114,6 @@ def synchronize(device: DeviceLike | None = None) -> None:
     """
     where = indexed(device)
     backend().synchronize(where)
-
-
-def manual_seed(seed: int) -> None:
-    """`gradx.manual_seed` where CUDA is usable, else nothing: one sequence of random numbers serves all devices."""
-    if is_available():
-        random.manual_seed(seed)
-
-
-manual_seed_all = manual_seed
 
 
 class DeviceProperties(SimpleNamespace):

@@ -126,7 +126,8 @@ class graph:
         stream: on which to record; a side stream of gradx's for None.
 
     Raises:
-        RuntimeError: something was done that cannot be recorded: waiting for the device, copying to or from the host.
+        RuntimeError: something was done that cannot be recorded: waiting for the device, copying to or from the host, drawing
+            random numbers.
 
     A training step, say, with everything in place::
 

@@ -14,8 +14,10 @@ from typing import Any
 from gradx import creation, dtypes, random
 from gradx.autocasting import adapted, listed
 from gradx.backends import backend_of
+from gradx.inplace import check_writable, overwrite
 from gradx.modes import mode
 from gradx.ops import activation, loss, magnitude, matmul, normalization, select, statistics
+from gradx.ops import random as random_ops
 from gradx.ops import softmax as _softmax
 from gradx.ops.activation import elu, leaky_relu, logsigmoid, sigmoid, silu, softplus, tanh
 from gradx.ops.classification import cross_entropy, nll_loss
@@ -137,18 +139,36 @@ def gelu(input: Tensor, approximate: str = "none") -> Tensor:
     return activation.gelu_tanh(input)
 
 
-def dropout(input: Tensor, p: float = 0.5, training: bool = True) -> Tensor:
+def dropout(input: Tensor, p: float = 0.5, training: bool = True, inplace: bool = False) -> Tensor:
     """Each element zero with probability `p`, else divided by `1 - p`; `input` itself if not `training`.
+
+    What is zero is drawn on the device of `input`, by the sequence that `manual_seed` starts.
 
     Raises:
         ValueError: `p` is not from 0 to 1.
+        RuntimeError: `input` holds whole numbers.
+        NotImplementedError: it holds complex ones.
+
+    >>> import gradx
+    >>> _ = gradx.manual_seed(0)
+    >>> dropout(gradx.ones(4))
+    tensor([0., 2., 2., 2.])
     """
     if not 0 <= p <= 1:
         raise ValueError(f"dropout probability has to be between 0 and 1, but got {p}")
     if not training or p == 0:
         return input
-    kept = creation.from_numpy(random.generator().random(tuple(input.shape)) >= p).to(input.device)
-    return select.where(kept, input / (1 - p) if p < 1 else input, 0)
+    if input.is_complex():
+        raise NotImplementedError(f"\"bernoulli_scalar\" not implemented for '{input.dtype.title}'. Drop its parts.")
+    if not input.is_floating_point():
+        kinds = f"result type {dtypes.get_default_dtype().title} can't be cast to the desired output type {input.dtype.title}"
+        raise RuntimeError(f"{kinds}. Dropout is of floating-point numbers.")
+    if inplace:
+        check_writable(input)
+    dropped, _ = random_ops.dropout(input, p, random.default_generator.take(input.numel()))
+    if inplace:
+        overwrite(input, dropped)
+    return input if inplace else dropped
 
 
 def one_hot(tensor: Tensor, num_classes: int = -1) -> Tensor:

@@ -68,11 +68,11 @@ def checkpoint(
     if determinism_check not in ("default", "none"):
         raise ValueError(f"determinism_check should be one of ['default', 'none'] but got {determinism_check!r}")
     first, second = context_fn()
-    state = random.get_state() if preserve_rng_state else None
+    place = random.default_generator.place if preserve_rng_state else None
     casts = autocasting.settings()
 
     def again() -> None:
-        with _random_state(state), autocasting.applied(casts), second, enable_grad():
+        with _random_place(place), autocasting.applied(casts), second, enable_grad():
             function(*args, **kwargs)
 
     frame = _Frame(again, determinism_check == "default", early_stop)
@@ -135,17 +135,12 @@ def _kind(tensor: Tensor) -> tuple[Any, ...]:
 
 
 @contextlib.contextmanager
-def _random_state(state: Any) -> Any:
-    """Within it, random numbers are drawn from `state` on, if it is not None."""
-    if state is None:
+def _random_place(place: Any) -> Any:
+    """Within it, random numbers are drawn from `place` on, if it is not None."""
+    with random.fork_rng(enabled=place is not None):
+        if place is not None:
+            random.default_generator.place = place
         yield
-        return
-    before = random.get_state()
-    random.set_state(state)
-    try:
-        yield
-    finally:
-        random.set_state(before)
 
 
 def checkpoint_sequential(

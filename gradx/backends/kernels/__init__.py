@@ -11,10 +11,11 @@ from gradx.backends.kernels.common import Array, Dims
 from gradx.backends.kernels.complexes import Complexes
 from gradx.backends.kernels.elementwise import Elementwise
 from gradx.backends.kernels.losses import Losses
+from gradx.backends.kernels.random import Random
 from gradx.backends.kernels.scaling import Scaling
 
 __all__ = ["Array", "Dims", "Elementwise", "Kernels"]
 
 
-class Kernels(Elementwise, Losses, Classification, Complexes, Scaling):
+class Kernels(Elementwise, Losses, Classification, Complexes, Scaling, Random):
     """All kernels, over one array library."""

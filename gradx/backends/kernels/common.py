@@ -21,3 +21,7 @@ class Common:
     def _wide(self, x: Array) -> Array:
         """`x` in the precision in which it is accumulated: float32 for halves, itself otherwise."""
         return x.astype(np.float32) if x.dtype.char in HALVES else x
+
+    def where(self, condition: Array, x: Array, y: Array) -> Array:
+        """`x` where `condition` holds, else `y`."""
+        return self.xp.where(condition, x, y)
