@@ -46,6 +46,7 @@ FUNCTIONS = {name: lambda m, z, name=name: getattr(m, name)(z) for name in UNARY
     "stack": lambda m, z: m.stack([z, z.conj()]),
     "polar": lambda m, z: m.polar(z.abs(), z.angle() * 2),
     "complex": lambda m, z: m.complex(z.imag, z.real * 2),
+    "as real": lambda m, z: m.view_as_real(z),
     "there and back": lambda m, z: m.view_as_complex(m.view_as_real(z) * 2),
     "to single": lambda m, z: z.to(m.complex64).to(m.complex128),
     "real to complex": lambda m, z: z.real.to(m.complex128) * z,

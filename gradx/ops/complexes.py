@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from gradx import dtypes
 from gradx.op import op
+from gradx.ops.transfer import contiguous
 from gradx.variables import Variable
 
 if TYPE_CHECKING:
@@ -103,7 +104,7 @@ def complex(real: Tensor, imag: Tensor) -> Tensor:
     return _complex(real, imag)
 
 
-@op(view=True, wirtinger=True, input=lambda g: view_as_complex(g))
+@op(view=True, wirtinger=True, input=lambda g: view_as_complex(contiguous(g)))
 def _view_as_real(input: Tensor) -> Tensor:
     """`view_as_real` of complex numbers."""
 
