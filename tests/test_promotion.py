@@ -225,3 +225,14 @@ def test_result_type_can_cast_and_promote_types():
         for number in SCALARS:
             if comparable("", left, type(number)):
                 same(lambda m: m.result_type(made(m, left, True), number))
+
+
+@pytest.mark.parametrize("name", ["add", "sub"])
+@pytest.mark.parametrize("alpha", [2, 0, -1, 2.5])
+@pytest.mark.parametrize("dtypes", [("bool", "bool"), ("bool", "int64"), ("float32", "bool"), ("int64", "int32")])
+def test_multiples_of_truth_values(name, alpha, dtypes):
+    def program(m):
+        x, y = (m.tensor([True, False], dtype=getattr(m, dtype)) for dtype in dtypes)
+        return getattr(m, name)(x, y, alpha=alpha)
+
+    same(program)

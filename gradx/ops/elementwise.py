@@ -45,8 +45,12 @@ def _add_scaled(input: Operand, other: Operand, alpha: float) -> Tensor:
 _sub_scaled = renamed("add_scaled", "SubBackward0")
 
 
-def _check_alpha(alpha: complex, input: Operand, other: Operand) -> None:
-    """Raise torch's error for a multiple that the sum's dtype has no room for."""
+def _fitting(alpha: Any, input: Operand, other: Operand) -> Any:
+    """`alpha`, a truth value where the sum is one.
+
+    Raises:
+        RuntimeError: the sum's dtype has no room for such a multiple.
+    """
     kind = dtypes.result_dtype(dtypes.operands((input, other))).kind
     if isinstance(alpha, bool) and kind != "b":
         raise RuntimeError("Boolean alpha only supported for Boolean results.")
@@ -54,6 +58,7 @@ def _check_alpha(alpha: complex, input: Operand, other: Operand) -> None:
         raise RuntimeError("For integral input tensors, argument alpha must not be a floating point number.")
     if isinstance(alpha, complex) and kind != "c":
         raise RuntimeError("For non-complex input tensors, argument alpha must not be a complex number.")
+    return bool(alpha) if kind == "b" else alpha
 
 
 @samples(*BINARY, S(T(3), T(3), alpha=2))
@@ -68,8 +73,7 @@ def add(input: Operand, other: Operand, *, alpha: float = 1, out: Tensor | None 
         return into(out, "add", (input, other), lambda: add(input, other, alpha=alpha))  # type: ignore[no-any-return]
     if alpha == 1:
         return _add(input, other)
-    _check_alpha(alpha, input, other)
-    return _add_scaled(input, other, alpha)
+    return _add_scaled(input, other, _fitting(alpha, input, other))
 
 
 @elementwise(
@@ -94,10 +98,9 @@ def sub(input: Operand, other: Operand, *, alpha: float = 1, out: Tensor | None 
     """
     if out is not None:
         return into(out, "sub", (input, other), lambda: sub(input, other, alpha=alpha))  # type: ignore[no-any-return]
-    if alpha == 1:
-        return _sub(input, other)
-    _check_alpha(alpha, input, other)
-    return _sub_scaled(input, other, -alpha)  # type: ignore[no-any-return]
+    if alpha == 1 or any(operand.dtype.kind == "b" for operand in dtypes.operands((input, other))):
+        return _sub(input, other)  # which raises for truth values
+    return _sub_scaled(input, other, -_fitting(alpha, input, other))  # type: ignore[no-any-return]
 
 
 @samples(*BINARY)
