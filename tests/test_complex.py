@@ -46,7 +46,6 @@ FUNCTIONS = {name: lambda m, z, name=name: getattr(m, name)(z) for name in UNARY
     "stack": lambda m, z: m.stack([z, z.conj()]),
     "polar": lambda m, z: m.polar(z.abs(), z.angle() * 2),
     "complex": lambda m, z: m.complex(z.imag, z.real * 2),
-    "as real": lambda m, z: m.view_as_real(z),
     "there and back": lambda m, z: m.view_as_complex(m.view_as_real(z) * 2),
     "to single": lambda m, z: z.to(m.complex64).to(m.complex128),
     "real to complex": lambda m, z: z.real.to(m.complex128) * z,
@@ -157,3 +156,14 @@ def test_on_cuda(name):
     for cpu, cuda in zip(*results, strict=True):
         assert cuda.device.type == "cuda"
         np.testing.assert_allclose(cuda.cpu().detach().numpy(), cpu.detach().numpy(), 1e-12, 1e-13)
+
+
+def test_the_gradient_of_view_as_real_may_be_laid_out_in_any_way():
+    def program(m):
+        z = m.tensor([1 + 2j, 3j], requires_grad=True)
+        m.view_as_real(z).sum().backward()
+        first, z.grad = z.grad, None
+        m.view_as_real(z).transpose(0, 1).pow(2).sum(0).sum().backward()
+        return first, z.grad
+
+    same(program)
