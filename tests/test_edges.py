@@ -222,6 +222,11 @@ def test_equal_elements_have_no_spread(name, dtype):
         assert not spread.any() and not g.any()
 
 
+@pytest.mark.parametrize("values", [[INF, 1.0, 2.0], [1.0, INF, 2.0], [NAN, 1.0], [INF, -INF]])
+def test_the_variance_of_what_is_not_finite(values):
+    same(derivatives(lambda m, x: m.var(x, 0), values))
+
+
 def test_no_degrees_of_freedom():
     same(derivatives(lambda m, x: m.var(x, 0, correction=3), [1.0, 2.0, 4.0], order=1))
 

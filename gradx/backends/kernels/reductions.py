@@ -73,7 +73,8 @@ class Reductions(Layout):
         """
         wide = self._wide(x)
         count = math.prod(x.shape[d] for d in dim)
-        first = wide[tuple([slice(0, 1 if d in dim else None) for d in range(x.ndim)])] if count else 0
+        first = wide[tuple([slice(0, 1 if d in dim else None) for d in range(x.ndim)])] if count else wide.dtype.type(0)
+        first = self.xp.where(self.xp.isfinite(first), first, wide.dtype.type(0))
         distance = wide - first
         centre = self.mean(distance, dim, True)
         deviation, mean = distance - centre, centre + first
