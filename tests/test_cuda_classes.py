@@ -19,7 +19,9 @@ TURNS = {  # from the shape in memory to (N, C, d)
 
 
 def made(shape, device, dtype, turn, seed):
-    values = np.random.default_rng(seed).random(shape) / (1 + 99 * seed)  # small targets, or the losses of halves are inf
+    values = np.random.default_rng(seed).random(shape) / (
+        1 + 99 * seed
+    )  # small targets, or the losses of halves are inf
     halved = gradx.tensor(values, dtype=getattr(gradx, dtype))  # both devices see the same rounded numbers
     exact = halved if device == "cuda" else halved.double()
     return TURNS[turn](exact.to(device)).requires_grad_()

@@ -75,7 +75,7 @@ def soft_cross_entropy(
     reduction, _, smoothing = labels
     char, kept = input.dtype.char, (input.shape[0], 1, *input.shape[2:])
     mass, top, log_sum = cupy.empty((3, *kept), ACCUMULATOR[char])
-    losses = cupy.empty((input.shape[0], *input.shape[2:]), char if reduction == "none" else ACCUMULATOR[char])
+    losses = cupy.empty((input.shape[0], *input.shape[2:]), input.dtype if reduction == "none" else ACCUMULATOR[char])
     if losses.size:
         slices = cuda_slices.along((input, target), 1)
         pointers = (*slices.arrays, _constant(weight), losses, mass, top, log_sum)
