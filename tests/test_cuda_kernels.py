@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import importlib.resources
 import itertools
 import math
+import re
 import warnings
 
 import ml_dtypes  # noqa: F401  NumPy knows "bfloat16" from it
@@ -127,10 +129,58 @@ def test_softmax_of_what_is_not_finite(cupy, kernels, row, finite, log):
     np.testing.assert_allclose(out, softmax(row, 0, log), rtol=1e-14)
 
 
-def test_softmax_of_strided_arrays(cupy, kernels, random):
-    x = normal(random, (6, 8, 5), "float32")
-    for view in (lambda a: a.transpose(2, 0, 1), lambda a: a[::2, 1::3], lambda a: a[:, ::-1]):
-        close(kernels.softmax(view(cupy.asarray(x)), 1), softmax(view(x), 1, False), "float32")
+# Views of an array of three dimensions, and of one of ten that cannot be merged: more than a kernel takes strides for.
+VIEWS = [
+    lambda a: a.transpose(2, 0, 1),
+    lambda a: a[::2, 1::3],
+    lambda a: a[:, ::-1],
+    lambda a: a[:1].repeat(3, 0)[:, None].swapaxes(1, 3),
+    lambda a: a[:4, :4, :4].reshape((2, 2) * 3).repeat(2, 0).transpose(0, 2, 4, 1, 3, 5),
+    lambda a: a.ravel()[:128].reshape((2,) * 7)[..., None, None, None].repeat(3, 7).repeat(3, 8).repeat(3, 9)[..., ::2],
+    lambda a: a.ravel()[: 2**7].reshape((2,) * 7)[(slice(None),) * 7 + (None,) * 3].transpose(*range(9, -1, -1)),
+]
+
+
+def spread(a):
+    """`a` with its elements in every other place of memory along every dimension."""
+    out = type(a)(tuple(2 * n for n in a.shape), a.dtype)[(slice(None, None, 2),) * a.ndim]
+    out[...] = a
+    return out
+
+
+@pytest.mark.parametrize("view", VIEWS)
+def test_softmax_of_strided_arrays(cupy, kernels, random, view):
+    x, y = (normal(random, (6, 8, 5), "float32") for _ in range(2))
+    a, b = view(x), spread(view(y))
+    on_device = view(cupy.asarray(x)), spread(view(cupy.asarray(y)))
+    for dim in {0, 1, a.ndim - 1}:
+        close(kernels.softmax(on_device[0], dim), softmax(a, dim, False), "float32")
+        close(kernels.softmax_backward(*on_device, dim), softmax_backward(a, b, dim, False), "float32", 100)
+
+
+@pytest.mark.parametrize(("dtype", "columns"), [("bfloat16", False), ("float32", True), ("float64", False)])
+def test_softmax_of_long_strided_slices(cupy, kernels, random, dtype, columns):
+    """Some elements in registers, some in shared memory, for float64 some in memory."""
+    x, y = (normal(random, (33_000, 2), dtype) for _ in range(2))
+    turn = (lambda a: a) if columns else (lambda a: a.T)
+    dim = 0 if columns else 1
+    out = kernels.softmax_backward(turn(cupy.asarray(x)), turn(spread(cupy.asarray(y))), dim)
+    close(out, softmax_backward(turn(x), turn(y), dim, False), dtype, 2000)
+    close(kernels.softmax(turn(spread(cupy.asarray(x))), dim), softmax(turn(x), dim, False), dtype)
+
+
+def test_indices_have_64_bits():
+    """No kernel counts elements in anything smaller: its parameters say so, and `Index` is checked where it is defined."""
+    folder = importlib.resources.files("gradx.backends")
+    sources = [folder.joinpath(f"{name}.cu").read_text() for name in ("slices", "softmax", "reduce", "classes")]
+    assert "typedef long long Index;" in sources[0]
+    signatures = re.findall(r"^KERNEL \w+\((.*?)\) \{", "".join(sources[1:]), re.DOTALL | re.MULTILINE)
+    assert len(signatures) == 8
+    for signature in signatures:
+        words = re.sub(
+            r"const \w+\* __restrict__ \w+|\w+\* __restrict__ \w+|STRIDES\(\w+\)|SLICES|OTHER", "", signature
+        )
+        assert {word.split()[0] for word in words.split(",") if word.split()} <= {"Index", "double"}
 
 
 REDUCED = [
@@ -180,12 +230,47 @@ def test_long_sums_keep_their_digits(cupy, kernels, shape, dim):
     np.testing.assert_allclose(out, count * float(np.float32(0.1)), rtol=2e-7)
 
 
-def test_reductions_of_strided_arrays(cupy, kernels, random):
+@pytest.mark.parametrize("view", VIEWS)
+def test_reductions_of_strided_arrays(cupy, kernels, random, view):
     x = normal(random, (6, 8, 5), "float32")
-    for view in (lambda a: a.transpose(2, 0, 1), lambda a: a[::2, 1::3], lambda a: np.broadcast_to(a[:1], a.shape)):
-        for dim in [(0,), (1,), (0, 2), (0, 1, 2)]:
-            expected = view(x).astype(np.float64).sum(axis=dim)
-            close(kernels.total(view(cupy.asarray(x)), dim, False), expected, "float32", 100)
+    wide, on_device = view(x).astype(np.float64), view(cupy.asarray(x))
+    for dim in [(0,), (1,), (0, 2), tuple(range(0, wide.ndim, 2)), tuple(range(wide.ndim))]:
+        close(kernels.total(on_device, dim, False), wide.sum(axis=dim), "float32", 100)
+        close(kernels.var(on_device, dim, 0, True)[0], wide.var(axis=dim, keepdims=True), "float32", 100)
+        top = np.asarray(wide.max(axis=dim, keepdims=True), "float32")
+        np.testing.assert_array_equal(
+            kernels.ties(on_device, cupy.asarray(top), dim).get(), (wide == top).sum(axis=dim, keepdims=True)
+        )
+
+
+@pytest.mark.parametrize("dim", [(0, 2), (1,), (0, 1, 2)])
+def test_reductions_of_what_is_expanded(cupy, kernels, random, dim):
+    x = normal(random, (6, 1, 5), "float32")
+    wide = np.broadcast_to(x, (6, 8, 5)).astype(np.float64)
+    on_device = cupy.broadcast_to(cupy.asarray(x), wide.shape)
+    close(kernels.total(on_device, dim, False), wide.sum(axis=dim), "float32", 100)
+
+
+@pytest.mark.parametrize(("shape", "dim"), [((100_000, 3), (0,)), ((3, 100_000), (1,)), ((7, 50, 400), (0, 2))])
+def test_long_reductions_of_strided_arrays(cupy, kernels, random, shape, dim):
+    x = normal(random, shape, "float32")
+    wide, on_device = x.astype(np.float64), spread(cupy.asarray(x))
+    close(kernels.total(on_device, dim, False), wide.sum(axis=dim), "float32", 5000)
+    close(kernels.var(on_device, dim, 1, False)[0], wide.var(axis=dim, ddof=1), "float32", 100)
+    close(kernels.logsumexp(on_device, dim, False), np.log(np.exp(wide).sum(axis=dim)), "float32", 100)
+
+
+def test_logsumexp_of_long_slices_that_are_not_finite(cupy, kernels):
+    x = np.full((4, 100_000), -np.inf)
+    x[1, 7], x[2, 90_000], x[3, 50_000] = np.inf, np.nan, 3
+    np.testing.assert_array_equal(kernels.logsumexp(cupy.asarray(x), (1,), False).get(), [-np.inf, np.inf, np.nan, 3])
+
+
+def test_mse_loss_of_strided_arrays(cupy, kernels, random):
+    x, y = (normal(random, (6, 8, 5), "float32") for _ in range(2))
+    for view in VIEWS:
+        out = kernels.mse_loss(view(cupy.asarray(x)), spread(view(cupy.asarray(y))), 1)
+        close(out, ((view(x).astype(np.float64) - view(y)) ** 2).sum(), "float32", 10)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)

@@ -101,6 +101,8 @@ def test_confident_logits():
         lambda m, F: F.nll_loss(m.zeros(()), m.zeros((), dtype=m.int64)),
         lambda m, F: F.nll_loss(m.zeros(2, 3, dtype=m.int64), m.tensor([0, 1])),
         lambda m, F: F.nll_loss(m.zeros(2, 4, 3), m.zeros(2, 4, dtype=m.int64)),
+        lambda m, F: F.cross_entropy(m.zeros(4, 3), m.zeros(4, 3), ignore_index=1),
+        lambda m, F: F.cross_entropy(m.zeros(4, 3), m.zeros(4, 3), m.zeros(2)),
         lambda m, F: F.nll_loss(m.zeros(4, 3), m.zeros(4)),
         lambda m, F: F.nll_loss(m.zeros(4, 3), m.zeros(4, 2, dtype=m.int64)),
         lambda m, F: F.nll_loss(m.zeros(4, 3), m.zeros(4, dtype=m.int64), weight=m.zeros(2)),

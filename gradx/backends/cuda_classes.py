@@ -75,7 +75,7 @@ def soft_cross_entropy(
     reduction, _, smoothing = labels
     char, kept = input.dtype.char, (input.shape[0], 1, *input.shape[2:])
     mass, top, log_sum = cupy.empty((3, *kept), ACCUMULATOR[char])
-    losses = cupy.empty((input.shape[0], *input.shape[2:]), char if reduction == "none" else ACCUMULATOR[char])
+    losses = cupy.empty((input.shape[0], *input.shape[2:]), input.dtype if reduction == "none" else ACCUMULATOR[char])
     if losses.size:
         slices = cuda_slices.along((input, target), 1)
         pointers = (*slices.arrays, _constant(weight), losses, mass, top, log_sum)
@@ -102,10 +102,9 @@ def soft_cross_entropy_backward(
     out = cupy.empty(input.shape, input.dtype)
     if out.size:
         g, g_stride = _of_slices(g)
-        slices = cuda_slices.along((input,) if target is None else (input, target), 1)
+        slices = cuda_slices.along((input, input if target is None else target), 1)
         pointers = (
-            slices.arrays[0],
-            slices.arrays[-1],
+            *slices.arrays,
             _constant(weight),
             g,
             top if mass is None else mass,
@@ -114,7 +113,7 @@ def soft_cross_entropy_backward(
         )
         defines = (f"GRADIENT={TYPE[g.dtype.char]}", f"FOR_TARGET={int(target is None)}")
         factor = 1 / slices.number if reduction == "mean" else 1.0
-        operands = Operands(input.dtype.char, len(slices.arrays))
+        operands = Operands(input.dtype.char, 2)
         numbers = (float(smoothing), factor, g_stride)
         cuda_slices.launch("soft_cross_entropy_backward", defines, operands, slices, (*pointers, out), numbers)
     return out

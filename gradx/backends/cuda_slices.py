@@ -40,6 +40,7 @@ class Slices(NamedTuple):
 
     Args:
         strides: of each array, where not all of them are contiguous in this order.
+        dimensions: along a slice, at least 1, if there are strides.
     """
 
     arrays: tuple[cupy.ndarray, ...]
@@ -47,6 +48,7 @@ class Slices(NamedTuple):
     n: int
     inner: int
     strides: tuple[np.void, ...] = ()
+    dimensions: int = 0
 
     @property
     def number(self) -> int:
@@ -70,7 +72,7 @@ def along(arrays: tuple[cupy.ndarray, ...], dim: int) -> Slices:
     kept, taken = _dimensions(arrays, (dim,))
     if len(kept) > _DIMENSIONS:
         return Slices(tuple(map(cupy.ascontiguousarray, arrays)), outer, n, inner)
-    return Slices(arrays, outer, n, inner, strides(kept, taken, len(arrays)))
+    return Slices(arrays, outer, n, inner, strides(kept, taken, len(arrays)), max(1, len(taken)))
 
 
 def over(arrays: tuple[cupy.ndarray, ...], dim: Dims) -> Slices:
@@ -91,7 +93,7 @@ def over(arrays: tuple[cupy.ndarray, ...], dim: Dims) -> Slices:
     count, n = (prod(dimension.length for dimension in dimensions) for dimensions in (kept, taken))
     by_column = kept and taken and abs(kept[-1].strides[0]) < abs(taken[-1].strides[0])
     outer, inner = (1, count) if by_column else (count, 1)
-    return Slices(arrays, outer, n, inner, strides(kept, taken, len(arrays)))
+    return Slices(arrays, outer, n, inner, strides(kept, taken, len(arrays)), max(1, len(taken)))
 
 
 def strides(kept: Sequence[_Dimension], taken: Sequence[_Dimension], arrays: int) -> tuple[np.void, ...]:
@@ -166,9 +168,10 @@ _ROWS: Final = (_Team(8, 32, 4), _Team(32, 8, 8), _Team(128, 2, 16), _Team(512, 
 _COLUMNS: Final = (_Team(1, 256, 8), _Team(8, 32, 16), _Team(32, 32, 32), _Team(128, 8, 32))
 # For slices longer than these hold in registers: with shared memory. The fewer columns side by side, the longer they may be.
 _LONG_ROWS: Final = (_ROWS[-1],)
-_LONG_COLUMNS: Final = (_COLUMNS[-1], _Team(256, 4, 32), _Team(512, 2, 32))
+_LONG_COLUMNS: Final = (_COLUMNS[-1], _Team(256, 4, 32), _Team(512, 2, 32), _Team(1024, 1, 32))
 _FULL_BLOCK: Final = 1024
 _REGISTERS: Final = 32
+_PARTS: Final = 2048  # bytes of shared memory in which the lanes of these put their results together
 _ALWAYS: Final = 32768  # bytes of shared memory that a launch may ask for without saying so before
 
 
@@ -191,15 +194,10 @@ def _items(team: _Team, operands: Operands) -> int:
     return min(team.items, _REGISTERS // words) if team.lanes * team.teams == _FULL_BLOCK else team.items
 
 
-def _room(columns: bool, operands: Operands, shared: int) -> int:
-    """Bytes of shared memory for elements: what combines the lanes' results needs some."""
-    return shared - (_FULL_BLOCK if columns else 32) * BYTES[ACCUMULATOR[operands.char]]
-
-
-def _beyond(team: _Team, columns: bool, operands: Operands, shared: int) -> int:
+def _beyond(team: _Team, operands: Operands, shared: int) -> int:
     """How many elements of a slice fit in shared memory."""
     each = operands.held * team.teams * BYTES[operands.char]
-    return _room(columns, operands, shared) // each if each else 0
+    return (shared - _PARTS) // each if each else 0
 
 
 @functools.lru_cache(4096)
@@ -211,9 +209,9 @@ def _choose(columns: bool, size: int, operands: Operands, shared: int) -> tuple[
             return team, 0
     for team in long:
         held = team.lanes * _items(team, operands)
-        if size <= held + _beyond(team, columns, operands, shared):
+        if size <= held + _beyond(team, operands, shared):
             return team, size - held
-    return long[0], _beyond(long[0], columns, operands, shared)
+    return long[0], _beyond(long[0], operands, shared)
 
 
 def capacity(slices: Slices, operands: Operands) -> int:
@@ -221,7 +219,7 @@ def capacity(slices: Slices, operands: Operands) -> int:
     columns = slices.inner != 1
     team = (_LONG_COLUMNS if columns else _LONG_ROWS)[0]
     shared = _shared_memory(get_device_id())
-    return team.lanes * _items(team, operands) + _beyond(team, columns, operands, shared)
+    return team.lanes * _items(team, operands) + _beyond(team, operands, shared)
 
 
 # ---- launches ----------------------------------------------------------------------------------------------
@@ -235,7 +233,7 @@ def _source(name: str) -> str:
 
 @functools.cache
 def _kernel(
-    name: str, columns: bool, strided: bool, team: _Team, operands: Operands, defines: tuple[str, ...], device: int
+    name: str, columns: bool, strided: int, team: _Team, operands: Operands, defines: tuple[str, ...], device: int
 ) -> Any:
     """A kernel for one dtype and one shape of team; with all of the shared memory of `device`, if that is not -1."""
     macros = {
@@ -246,7 +244,7 @@ def _kernel(
         "TEAMS": team.teams,
         "ITEMS": _items(team, operands),
         "BEYOND": int(operands.held > 0 and team in _LONG_ROWS + _LONG_COLUMNS),
-        "STRIDED": int(strided),
+        "STRIDED": strided,
         "DIMENSIONS": _DIMENSIONS,
     }
     options = [f"-D{macro}={value}" for macro, value in macros.items()]
@@ -255,7 +253,7 @@ def _kernel(
         options.append("-DBFLOAT16")  # its header is large, and left out otherwise
     kernel = cupy.RawKernel(_source(name), name, options=("-std=c++17", *options))
     if device >= 0:
-        kernel.max_dynamic_shared_size_bytes = _room(columns, operands, _shared_memory(device))
+        kernel.max_dynamic_shared_size_bytes = _shared_memory(device) - _PARTS
     return kernel
 
 
@@ -277,7 +275,7 @@ def launch(
     team, kept = _choose(columns, -(-slices.n // splits), operands, _shared_memory(device))
     shared = kept * operands.held * team.teams * BYTES[operands.char]
     on = device if shared > _ALWAYS else -1
-    kernel = _kernel(name, columns, bool(slices.strides), team, operands, defines, on)
+    kernel = _kernel(name, columns, slices.dimensions, team, operands, defines, on)
     blocks = min(-(-count // team.teams), _MAX_BLOCKS)
     arguments = (*pointers, count, slices.n, slices.inner, kept, *numbers, *slices.strides)
     kernel((blocks,), (team.lanes * team.teams,), arguments, shared_mem=shared)

@@ -8,7 +8,7 @@
 // What a kernel needs in several passes it reads once: each thread keeps its first ITEMS elements in registers, and the next
 // ones, where blocks are full (BEYOND), in shared memory, `kept` of each slice. What is beyond is read again in each pass.
 //
-// Inputs that are not contiguous are read where they lie: the kernels compiled with STRIDED take their strides.
+// Inputs that are not contiguous are read where they lie: kernels compiled with STRIDED > 0 take their strides.
 //
 // Compiled for one kernel (its name in capitals is defined), one dtype and one shape of team at a time.
 
@@ -24,8 +24,10 @@ typedef long long Index;
 static_assert(sizeof(Index) == 8, "arrays may have more than 2^31 elements");
 constexpr int WARP = 32;
 constexpr int FEW = 8;  // terms that are added one after the other; longer sums are sums of sums, to keep their digits
-constexpr int PARTS = COLUMNS ? LANES : (LANES + WARP - 1) / WARP;  // what a team leaves in shared memory
-constexpr Index HELD = (Index)LANES * ITEMS;                        // elements of a slice in registers
+constexpr int APART = COLUMNS ? TEAMS : 1;  // threads from one lane of a team to the next
+constexpr int NEAR = APART >= WARP ? 1 : LANES * APART < WARP ? LANES : WARP / APART;  // lanes of a team in one warp
+constexpr int PARTS = LANES / NEAR;           // what a team leaves in shared memory
+constexpr Index HELD = (Index)LANES * ITEMS;  // elements of a slice in registers
 
 // `x`, of which the compiler knows nothing more: what follows from it is computed again in each pass, not kept in registers.
 __device__ __forceinline__ Index hidden(Index x) { asm volatile("" : "+l"(x)); return x; }
@@ -38,14 +40,11 @@ extern __shared__ __align__(16) unsigned char memory[];  // as much as the launc
 
 // The values of all lanes of the calling thread's team, combined. Every thread of the block must call it.
 template <typename Op> __device__ A team_reduce(A value, int team, int lane) {
-    if (!COLUMNS) {
-        for (int offset = (LANES < WARP ? LANES : WARP) / 2; offset > 0; offset /= 2)
-            value = Op::apply(value, __shfl_xor_sync(0xffffffffu, value, offset));
-    }
+    for (int offset = NEAR / 2; offset > 0; offset /= 2)
+        value = Op::apply(value, __shfl_xor_sync(0xffffffffu, value, offset * APART));
     if (PARTS == 1) return value;
     __syncthreads();  // the previous reduction has been read
-    if (COLUMNS) parts[lane * TEAMS + team] = value;
-    else if (lane % WARP == 0) parts[lane / WARP * TEAMS + team] = value;
+    if (lane % NEAR == 0) parts[lane / NEAR * TEAMS + team] = value;
     __syncthreads();
     for (int i = 0; i < PARTS; i += FEW) {
         A some = parts[i * TEAMS + team];
@@ -68,9 +67,9 @@ struct Contiguous {
 struct Dimensions {
     Index count, shape[DIMENSIONS], stride[DIMENSIONS];
 
-    __device__ Index at(Index i) const {
+    __device__ Index at(Index i, int dimensions) const {
         Index place = 0;
-        for (int d = count - 1; d > 0; --d) {
+        for (int d = dimensions - 1; d > 0; --d) {
             // Divisions of 64 bits take several times as long as those of 32.
             const Index rest = (i | shape[d]) >> 32 ? i / shape[d] : (unsigned)i / (unsigned)shape[d];
             place += (i - rest * shape[d]) * stride[d];
@@ -80,11 +79,11 @@ struct Dimensions {
     }
 };
 
-// The same for an array of any strides: the dimensions that tell slices apart, and those along a slice.
+// The same for an array of any strides: the dimensions that tell slices apart, and those along a slice, STRIDED of them.
 struct Strided {
     Dimensions slices, elements;
-    __device__ Index begin(Index slice) const { return slices.at(slice); }
-    __device__ Index at(Index k) const { return elements.at(k); }
+    __device__ Index begin(Index slice) const { return slices.at(slice, slices.count); }
+    __device__ Index at(Index k) const { return elements.at(k, STRIDED); }
 };
 
 // The parameters of each kernel after its arrays, and after all others the strides of its inputs; in its body, what says

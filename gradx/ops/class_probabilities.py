@@ -64,7 +64,7 @@ def _target_rule(grads: Any, input: Any, weight: Any, labels: Labels, out2: Any,
     return _sum(slope, expand(g_mass * _slope(weight, shape, labels), shape))
 
 
-@op(promote="common", name="DivBackward0", input=_input_rule, target=_target_rule)
+@op(promote="common", name="DivBackward1", input=_input_rule, target=_target_rule)
 def _soft_cross_entropy(
     input: Tensor, target: Tensor, weight: TensorMask | None, labels: Labels
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:

@@ -240,6 +240,7 @@ def cross_entropy(
     label_smoothing = max(label_smoothing, 0.0)  # as torch does
     if input.array.shape == target.array.shape:
         _require_chances(target)
+    if input.array.shape == target.array.shape and input.array.dtype.kind in REAL:
         return soft_cross_entropy(input, target, weight, ignore_index, reduction, label_smoothing)
     if input.array.dtype.kind not in REAL:
         logs = log_softmax(input, 0 if input.ndim == 1 else 1)
