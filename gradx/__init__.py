@@ -37,6 +37,12 @@ from gradx.creation import (
     zeros,
     zeros_like,
 )
+from gradx.deterministic import (
+    are_deterministic_algorithms_enabled,
+    deterministic,
+    is_deterministic_algorithms_warn_only_enabled,
+    use_deterministic_algorithms,
+)
 from gradx.device import device
 from gradx.dtypes import (
     bfloat16,
@@ -94,6 +100,7 @@ from gradx.ops.elementwise import (
     add,
     ceil,
     cos,
+    erf,
     exp,
     expm1,
     floor,
@@ -167,6 +174,7 @@ __all__ = [
     "angle",
     "any",
     "arange",
+    "are_deterministic_algorithms_enabled",
     "argmax",
     "argmin",
     "as_tensor",
@@ -203,6 +211,7 @@ __all__ = [
     "cuda",
     "cumsum",
     "default_generator",
+    "deterministic",
     "device",
     "div",
     "divide",
@@ -213,6 +222,7 @@ __all__ = [
     "empty_like",
     "enable_grad",
     "eq",
+    "erf",
     "exp",
     "expm1",
     "eye",
@@ -252,6 +262,7 @@ __all__ = [
     "is_anomaly_enabled",
     "is_autocast_cache_enabled",
     "is_autocast_enabled",
+    "is_deterministic_algorithms_warn_only_enabled",
     "is_grad_enabled",
     "is_inference_mode_enabled",
     "is_tensor",
@@ -355,6 +366,7 @@ __all__ = [
     "uint8",
     "unbind",
     "unsqueeze",
+    "use_deterministic_algorithms",
     "utils",
     "var",
     "view_as_complex",

@@ -16,10 +16,11 @@ from typing import Any
 
 from gradx import anomaly, variables
 from gradx.backends import BY_TYPE, backend_of, needs_order, quiet
-from gradx.modes import mode
+from gradx.modes import determinism, mode
 from gradx.node import OpNode
 from gradx.ops.compare import isnan
 from gradx.ops.complexes import real
+from gradx.ops.elementwise import _add
 from gradx.ops.shape import sum_to
 from gradx.ops.transfer import cast, clone
 from gradx.order import Order
@@ -64,7 +65,7 @@ def backward(
     if inputs is None:
         return []
     found = [walk.found.get(edge) for edge in inputs]
-    return [g if g is None or graph else variables.tensor_type(g) for g in found]
+    return [g if g is None or walk.graph else variables.tensor_type(g) for g in found]
 
 
 class _Walk:
@@ -75,7 +76,8 @@ class _Walk:
     ) -> None:
         self.roots = roots
         self.keep = keep
-        self.graph = graph
+        self.record = graph
+        self.graph = graph or determinism.enabled  # whether gradients are tensors: rules' operations are kernels then
         self.accumulate = accumulate
         self.pending: dict[Node, list[Any]] = {}
         self.borrowed: set[Node] = set()  # where a waiting gradient is not ours to change
@@ -276,8 +278,10 @@ class _Walk:
                 hook(node.variable)
 
     def _add(self, variable: Variable, value: Any, owned: bool) -> None:
+        if self.graph and not self.record:
+            value = value.array
         with _accumulating:
-            add_gradient(variable, value, owned, self.graph)
+            add_gradient(variable, value, owned, self.record)
 
 
 class _Running(threading.local):
@@ -301,7 +305,10 @@ def add_gradient(variable: Variable, value: Any, owned: bool, graph: bool) -> No
     elif before is None:
         variable._grad = variables.tensor_type(_in_layout(value, variable.array, owned))
     else:
-        backend_of(value).add_into(before.array, value)
+        if determinism.enabled:
+            backend_of(value).write(before.array, _add(before.array, value))
+        else:
+            backend_of(value).add_into(before.array, value)
         if before.version is not None:
             before.version[0] += 1
 

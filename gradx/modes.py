@@ -28,6 +28,16 @@ class _Mode(threading.local):
 
 mode = _Mode()
 
+
+class _Determinism:
+    """Set by `gradx.use_deterministic_algorithms`, for all threads."""
+
+    enabled = False
+    warn_only = False
+
+
+determinism = _Determinism()
+
 INFERENCE = (
     "Inference tensors cannot be saved for backward. Please do not use Tensors created in inference mode in computation "
     "tracked by autograd. To work around this, you can make a clone to get a normal tensor and use it in autograd, or use "

@@ -27,7 +27,7 @@ FLOORS = [
     {"specialise", "out"},
     {"node", "dispatch"},
     {"op"},
-    {"autocasting"},
+    {"autocasting", "deterministic"},
     {"ops"},
     {"order"},
     {"engine"},

@@ -11,8 +11,9 @@ from typing import Any
 from gradx import creation, dtypes, variables
 from gradx.backends import backend_of
 from gradx.backends.cuda_status import diagnose
+from gradx.deterministic import alert
 from gradx.device import device as Device
-from gradx.modes import no_grad
+from gradx.modes import determinism, no_grad
 from gradx.tensor import Tensor
 
 _NO_SCALE = "This may indicate your script did not use scaler.scale(loss or outputs) earlier in the iteration."
@@ -325,6 +326,8 @@ def _gradients(optimizer: Any) -> list[Tensor]:
 
 def _unscale(gradients: list[Tensor], scale: Tensor) -> dict[Device, Tensor]:
     """Divide gradients by the scale, in place. For each of their devices, 1 if one was inf or NaN, else 0."""
+    if determinism.enabled:
+        alert("_amp_foreach_non_finite_check_and_unscale_")
     by_device: defaultdict[Device, list[Tensor]] = defaultdict(list)
     for gradient in gradients:
         by_device[gradient.device].append(gradient)

@@ -11,9 +11,11 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from gradx.backends.dlpack import Source
-from gradx.backends.kernels import Array, Dims, Kernels
+from gradx.backends.kernels import Array, Dims, Elementwise, Kernels
+from gradx.backends.kernels.random import keep_scale
 from gradx.device import device
-from gradx.dtypes import INEXACT, bfloat16, uses_bfloat16
+from gradx.dtypes import INEXACT, REAL, bfloat16, uses_bfloat16
+from gradx.modes import determinism
 
 LARGE = 1 << 17  # elements from which on an array is large: a backend may treat it differently
 
@@ -96,6 +98,17 @@ def _rounding(kernel: Callable[..., Array], widens: bool) -> Callable[..., Array
     return rounded
 
 
+def named(kernels: Kernels, name: str) -> Callable[..., Array]:
+    """The kernel called `name` among these, else the array library's function of that name."""
+    kernel: Callable[..., Array] = getattr(kernels, name, None) or getattr(kernels.xp, ALIASES.get(name, name))
+    return kernel
+
+
+def is_elementwise(name: str) -> bool:
+    """Whether the kernel called `name` is elementwise, by being written so or one of NumPy's ufuncs."""
+    return name in vars(Elementwise) or isinstance(getattr(np, ALIASES.get(name, name), None), np.ufunc)
+
+
 def refusing(name: str, kernel: Callable[..., Array]) -> Callable[..., Array]:
     """`kernel`, which raises for arrays of the kinds of dtype that its name refuses."""
     kinds = REFUSED.get(name)
@@ -140,7 +153,29 @@ class Backend(Kernels):
 
     def function(self, name: str) -> Callable[..., Array]:
         """The kernel called `name`, for dtypes for which it makes sense, but bfloat16."""
-        return getattr(self, name, None) or getattr(self.xp, ALIASES.get(name, name))  # type: ignore[no-any-return]
+        return named(self, name)
+
+    def exact_kernel(
+        self, name: str, expression: Callable[..., Array] | None, static: frozenset[int]
+    ) -> Callable[..., Array] | None:
+        """The kernel `name`, or `expression`, for arrays of which some are floating-point, so that it gives the same bits
+        on every device: by `gradx.backends.exact`. None if there is none.
+
+        Raises (the kernel):
+            NoExactForm: it cannot, for these arguments.
+        """
+        return None
+
+    def exact_dropout(self) -> Callable[..., Array]:
+        """`dropout` that scales by the exact kernel. What it keeps is the same on every device anyway."""
+        dropout, scaled = self.kernel("dropout"), self.exact_kernel("dropout_backward", None, frozenset())
+        assert scaled is not None
+
+        def exact(x: Array, p: float, state: Any) -> tuple[Array, Array]:
+            _, kept = dropout(x, p, state)
+            return scaled(x, kept, keep_scale(p)), kept
+
+        return exact
 
     def fuse(self, function: Callable[..., Array], name: str, static: frozenset[int]) -> Callable[..., Array]:
         """An elementwise function, over arrays by operators and kernels, as one kernel called `name`, where that is better.
@@ -242,7 +277,14 @@ class Backend(Kernels):
 
     def write(self, destination: Array, source: Array) -> None:
         """Overwrite the elements of `destination` with those of `source`, broadcast and cast."""
-        destination[...] = source
+        destination[...] = self._as_written(source, destination.dtype)
+
+    def _as_written(self, source: Array, dtype: np.dtype[Any]) -> Array:
+        """`source`; in deterministic mode cast to `dtype` by the kernel for that."""
+        if not determinism.enabled or source.dtype == dtype or source.dtype.kind not in REAL or dtype.kind == "c":
+            return source
+        cast = self.exact_kernel("cast" if dtype.kind in REAL else "cast_discrete", None, frozenset())
+        return source if cast is None else cast(source, dtype)
 
     def add_into(self, destination: Array, source: Array) -> None:
         """Add `source`, of the same shape and dtype, to the elements of `destination`."""

@@ -23,6 +23,7 @@ _TYPE: Final = {
     "int16": "short",
     "int32": "int",
     "int64": "long long",
+    "uint64": "unsigned long long",
     "float16": "float",
     "bfloat16": "float",
     "float32": "float",
@@ -46,6 +47,8 @@ _INFIX: Final = {
     "bitwise_and": "&",
     "bitwise_or": "|",
     "bitwise_xor": "^",
+    "left_shift": "<<",
+    "right_shift": ">>",
 }
 _FORM: Final = {
     "where": "{0} ? {1} : {2}",
@@ -58,6 +61,9 @@ _FORM: Final = {
     "maximum": "{0} >= {1} || {0} != {0} ? {0} : {1}",  # NaN wins
     "minimum": "{0} <= {1} || {0} != {0} ? {0} : {1}",
     "logical_not": "!{0}",
+    "logical_xor": "({0} != 0) != ({1} != 0)",
+    "fmod": "fmod({0}, {1})",
+    "invert": "~{0}",
     "isnan": "{0} != {0}",
     "floor_divide": "floor_divide({0}, {1})",
     "remainder": "modulo({0}, {1})",
@@ -116,10 +122,21 @@ def _operand(operand: Symbol, kind: np.dtype[Any], names: dict[Symbol, str]) -> 
 
 def _statement(step: Symbol, names: dict[Symbol, str]) -> str:
     """One operation, as a C++ expression."""
+    if step.operation == "view":
+        return _viewed(step, names)
     operands = [_operand(operand, kind, names) for operand, kind in zip(step.operands, step.kinds, strict=True)]
     if step.operation in _INFIX:
         return f" {_INFIX[step.operation]} ".join(operands)
     return _FORM.get(step.operation, step.operation + "({0})").format(*operands)
+
+
+def _viewed(step: Symbol, names: dict[Symbol, str]) -> str:
+    """The bits of one type of 64 bits as another."""
+    (operand,) = step.operands
+    value = _operand(operand, operand.dtype, names)
+    if step.dtype.kind == "f":
+        return f"__longlong_as_double({value})"
+    return f"__double_as_longlong({value})" if operand.dtype.kind == "f" else f"({_TYPE[step.dtype.name]}){value}"
 
 
 def source(expression: Expression) -> tuple[str, str, str]:

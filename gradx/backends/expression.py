@@ -17,13 +17,15 @@ The symbols' operations are named as NumPy's ufuncs are, and NumPy says of which
 
 from __future__ import annotations
 
+import functools
 import inspect
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from gradx.backends.base import Backend
+from gradx.backends.base import Backend, named
+from gradx.backends.exact.namespace import Exact
 from gradx.backends.kernels import Array
 
 NUMBERS = (bool, int, float)  # the types of Python numbers in an expression: their dtype gives way to any array's
@@ -33,11 +35,11 @@ class Symbol:
     """A value in an expression: an argument, a constant, or the result of an operation on other symbols.
 
     Attributes:
-        operation: NumPy's name of it; "argument", "constant", "where" or "cast".
+        operation: NumPy's name of it; "argument", "constant", "where", "cast", "view" or "take".
         operands: the symbols that it is applied to, each to be converted to its dtype in `kinds` first.
         dtype: of the value.
         number: the type of Python number that the value stands for, None for elements of arrays.
-        value: of a constant; the place of an argument.
+        value: of a constant; the place of an argument; the table that is taken from.
     """
 
     __slots__ = ("dtype", "kinds", "number", "operands", "operation", "value")
@@ -62,6 +64,10 @@ class Symbol:
     def astype(self, dtype: Any, copy: bool = True) -> Symbol:
         dtype = np.dtype(dtype)
         return self if dtype == self.dtype and self.number is None else Symbol("cast", dtype, (self,), (self.dtype,))
+
+    def view(self, dtype: Any) -> Symbol:
+        """The same bits, as another type of 64 bits."""
+        return Symbol("view", np.dtype(dtype), (self,), (self.dtype,))
 
     def conj(self) -> Symbol:
         return self
@@ -112,8 +118,16 @@ class Symbol:
     def __or__(self, other: Any) -> Symbol:
         return apply("bitwise_or", self, other)
 
+    __rand__, __ror__ = __and__, __or__
+
     def __invert__(self) -> Symbol:
         return apply("invert", self)
+
+    def __lshift__(self, other: Any) -> Symbol:
+        return apply("left_shift", self, other)
+
+    def __rshift__(self, other: Any) -> Symbol:
+        return apply("right_shift", self, other)
 
     def __lt__(self, other: Any) -> Symbol:
         return apply("less", self, other)
@@ -184,7 +198,7 @@ def where(condition: Any, x: Any, y: Any) -> Symbol:
     return Symbol("where", dtype, (condition, x, y), (np.dtype(bool), *kinds), _number(dtype, x, y))
 
 
-class _Namespace:
+class Namespace:
     """NumPy's names for symbols: its ufuncs, and the few functions that elementwise kernels use besides."""
 
     where = staticmethod(where)
@@ -200,17 +214,26 @@ class _Namespace:
         return call
 
     @staticmethod
+    def take(table: np.ndarray[Any, Any], place: Symbol) -> Symbol:
+        """An element of a table of constants."""
+        return Symbol("take", table.dtype, (place,), (place.dtype,), value=table)
+
+    @staticmethod
     def result_type(*values: Any) -> np.dtype[Any]:
         return np.result_type(*(v.dtype if isinstance(v, Symbol) and v.number is None else v for v in values))
 
 
 class SymbolicBackend(Backend):
-    """Kernels of symbols: the elementwise ones yield expressions, others raise."""
+    """Kernels of symbols: the elementwise ones yield expressions, others raise.
+
+    Args:
+        xp: NumPy's names for symbols.
+    """
 
     array_types = (Symbol,)
 
-    def __init__(self) -> None:
-        super().__init__(_Namespace())
+    def __init__(self, xp: Any = None) -> None:
+        super().__init__(xp or Namespace())
 
     def clone(self, x: Array) -> Array:
         return x
@@ -223,6 +246,17 @@ class SymbolicBackend(Backend):
 
     def ones_like(self, x: Array) -> Array:
         return symbol(x.dtype.type(1))
+
+    def exact_kernel(
+        self, name: str, expression: Callable[..., Array] | None, static: frozenset[int]
+    ) -> Callable[..., Array] | None:
+        return expression or named(exact_symbols(), name)
+
+
+@functools.cache
+def exact_symbols() -> SymbolicBackend:
+    """Kernels of symbols from exact operations alone."""
+    return SymbolicBackend(Exact(Namespace()))
 
 
 def parameters_of(signature: inspect.Signature) -> frozenset[int]:

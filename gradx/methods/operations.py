@@ -43,6 +43,7 @@ class OperationMethods(OperatorMethods):
     exp, expm1, sqrt, rsqrt = elementwise.exp, elementwise.expm1, elementwise.sqrt, elementwise.rsqrt
     log, log2, log10, log1p = elementwise.log, elementwise.log2, elementwise.log10, elementwise.log1p
     sin, cos, tan = elementwise.sin, elementwise.cos, elementwise.tan
+    erf = elementwise.erf
     relu, tanh, sigmoid = activation.relu, activation.tanh, activation.sigmoid
     maximum, minimum, clamp, clip = select.maximum, select.minimum, select.clamp, select.clamp
     masked_fill = select.masked_fill

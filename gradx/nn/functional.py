@@ -122,18 +122,18 @@ def normalize(input: Tensor, p: float = 2.0, dim: int = 1, eps: float = 1e-12) -
     return input / select.clamp(statistics.norm(input, p, dim, True), min=eps)
 
 
-@samples(S(T(3, 4), approximate="tanh"), S(T(), approximate="tanh"), oracle="nn.functional.gelu")
+@samples(S(T(3, 4)), S(T(3, 4), approximate="tanh"), S(T(), approximate="tanh"), oracle="nn.functional.gelu")
 def gelu(input: Tensor, approximate: str = "none") -> Tensor:
-    """`input * P(X <= input)` for a standard normal X (Hendrycks and Gimpel, 2016), by the formula with tanh.
+    """`input * P(X <= input)` for a standard normal X (Hendrycks and Gimpel, 2016).
+
+    Args:
+        approximate: "none" for P by the error function, "tanh" for an approximation by tanh.
 
     Raises:
         RuntimeError: `approximate` is neither "none" nor "tanh".
-        NotImplementedError: it is "none": NumPy has no error function.
     """
     if approximate == "none":
-        raise NotImplementedError(
-            "gelu by the error function is not supported yet. Use gelu(input, approximate='tanh')."
-        )
+        return activation.gelu(input)
     if approximate != "tanh":
         raise RuntimeError(f"approximate argument must be either none or tanh. It is {approximate!r}.")
     return activation.gelu_tanh(input)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from gradx.op import elementwise
 from gradx.ops.compare import gt
 from gradx.ops.constant import zeros_like
-from gradx.ops.elementwise import exp, expm1, log1p
+from gradx.ops.elementwise import erf, exp, expm1, log1p
 from gradx.ops.magnitude import abs
 from gradx.ops.select import clamp, where
 from gradx.samples import UNARY, S, T, samples
@@ -145,6 +145,19 @@ def _gelu_rule(g: Any, input: Any) -> Any:
     bend = _gelu_tanh(input)
     slope = input * (1 - bend * bend) * (_GELU + 3 * _GELU * 0.044715 * (input * input))
     return g * (0.5 * (1 + bend + slope))
+
+
+def _normal(input: Any) -> Any:
+    """The probability that a standard normal variable is at most `input`."""
+    return 0.5 * (1 + erf(input * math.sqrt(0.5)))
+
+
+@elementwise(
+    kernel=lambda input: input * _normal(input),
+    input=lambda g, input: g * (_normal(input) + input * exp(input * input * -0.5) * math.sqrt(0.5 / math.pi)),
+)
+def gelu(input: Tensor) -> Tensor:
+    """`gelu` by the error function."""
 
 
 @elementwise(

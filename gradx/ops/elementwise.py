@@ -336,6 +336,17 @@ def square(input: Tensor) -> Tensor:
     """
 
 
+@samples(*UNARY)
+@elementwise(promote="float", input=lambda g, input: g * exp(-(input * input)) * (2 / math.sqrt(math.pi)))
+def erf(input: Tensor) -> Tensor:
+    """The error function, 2 / sqrt(pi) times the integral of exp(-t^2) from 0 to each element.
+
+    >>> import gradx
+    >>> gradx.erf(gradx.tensor([0.0, 1.0]))
+    tensor([0.0000, 0.8427])
+    """
+
+
 # ---- trigonometric and hyperbolic ------------------------------------------------------------------------------------------
 
 

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+
+from gradx.backends.exact import error_function
 from gradx.backends.kernels.common import Array
 from gradx.backends.kernels.layout import Layout
 from gradx.dtypes import REAL
@@ -119,6 +122,9 @@ class Elementwise(Layout):
             return 1 / (1 + self.xp.exp(-x))
         small = self.xp.exp(-self.xp.abs(x))  # at most 1: neither branch overflows
         return self.xp.where(x >= 0, 1, small) / (1 + small)
+
+    def erf(self, x: Array) -> Array:
+        return error_function.erf(self.xp, x.astype(np.float64)).astype(x.dtype)
 
     def sigmoid_backward(self, g: Array, out: Array) -> Array:
         return g * (1 - out) * out
