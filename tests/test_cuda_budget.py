@@ -41,7 +41,7 @@ BUDGETS = {
     "matmul": Budget(6, 8, "stacks of matrices that broadcast"),
     "addmm": Budget(3, 1, "factors other than 1"),
     "softmin": Budget(2, 2, "the softmax of the negative"),
-    "l1_loss": Budget(3, 2, "difference and size, then the mean"),
+    "l1_loss": Budget(3, 3, "difference, size, mean"),
     **dict.fromkeys(("smooth_l1_loss", "huber_loss"), Budget(2, 2, "the losses, then their mean")),
     "binary_cross_entropy": Budget(3, 2, "the losses, their weights, then their mean"),
     "binary_cross_entropy_with_logits": Budget(3, 3, "the losses, their weights, then their mean"),

@@ -26,11 +26,19 @@ def limit(cupy):
     """Sets how many bytes more than now arrays of the current device may occupy."""
     pool = cupy.get_default_memory_pool()
     before = pool.get_limit()
+    fillers = []
 
     def set_limit(more):
         gc.collect()
         pool.free_all_blocks()
-        pool.set_limit(max(1, pool.total_bytes() + more))
+        pool.set_limit(max(1, pool.total_bytes()))
+        size = 1 << 30
+        while size >= 512:  # what is free beside arrays of former tests would be given out without a look at the limit
+            try:
+                fillers.append(cupy.cuda.alloc(size))
+            except cupy.cuda.memory.OutOfMemoryError:
+                size //= 2
+        pool.set_limit(pool.total_bytes() + more)
 
     yield set_limit
     pool.set_limit(before)

@@ -213,11 +213,13 @@ def test_spread_gradients(name, values):
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("name", ["var", "std"])
-def test_equal_elements_have_no_spread(name, dtype):
+@pytest.mark.parametrize("n", [3, 7, 100, 9_000, 70_000])
+def test_equal_elements_have_no_spread(name, dtype, n, device):
     """Whatever the rounding of their mean, of which std's gradient would make a number that is not small."""
-    for n in (3, 7, 100):
-        rows = gradx.tensor([[0.1 * k + 1.7] * n for k in range(20)], dtype=getattr(gradx, dtype), requires_grad=True)
-        spread = getattr(gradx, name)(rows, 1)
+    for values, dim in (([0.1 * k + 1.7 for k in range(20)], 1), ([1.7], None)):
+        options = {"dtype": getattr(gradx, dtype), "device": device}
+        rows = (gradx.tensor(values, **options)[:, None] * gradx.ones(n, **options)).requires_grad_()
+        spread = getattr(gradx, name)(rows, dim)
         (g,) = gradx.autograd.grad(spread.sum(), rows)
         assert not spread.any() and not g.any()
 

@@ -66,7 +66,7 @@ EXACT = frozenset(
     """alias bernoulli cast cast_discrete cat clone conj contiguous copy cross_entropy cross_entropy_backward dropout
     dropout_backward expand fill flip gather imag index index_put move new_zeros nll_loss nll_loss_backward ones_like permute
     real reshape shifted slice slice_backward soft_cross_entropy soft_cross_entropy_backward soft_target_backward split stack
-    std unbind var view view_as_complex
+    std ties unbind var view view_as_complex
     view_as_real zeros_like""".split()
 )
 

@@ -165,7 +165,7 @@ def ties(x: cupy.ndarray, extremum: cupy.ndarray, dim: Dims) -> cupy.ndarray:
     Args:
         extremum: of the shape of the result.
     """
-    out = _reduced(x, dim, True)
+    out = _reduced(x, dim, True, ACCUMULATOR[x.dtype.char])  # more than a half may hold
     _reduce("TIES", cuda_slices.over((x,), dim), out, cupy.ascontiguousarray(extremum))
     return out
 

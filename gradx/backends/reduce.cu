@@ -36,14 +36,17 @@ KERNEL reduce(const T* __restrict__ x, const void* __restrict__ other, RESULT* _
 #elif defined(VARIANCE)
         const Slice xs(x, PLACE(x), row, share);
         const Index count = share.end - share.begin;
-        const A centre = SUM(xs.get(start, i, k)) / (count ? count : 1);
+        const A near = SUM(xs.get(start, i, k)) / (count ? count : 1);
+        // Without its rounding error: where all are equal, their spread is exactly 0, and so is the gradient of std.
+        const A centre = near + SUM(xs.get(start, i, k) - near) / (count ? count : 1);
         A sum = SUM(square(xs.get(start, i, k) - centre));
         if (lane == 0 && slice < slices) means[slice] = n ? centre : (A)CUDART_NAN_F;
 #elif defined(MERGE)  // Chan, Golub and LeVeque, 1979
         const Index most = (whole + n - 1) / n;  // the length of each share but the last ones
         const Slice xs(x, PLACE(x), row, share);
         const Stream squares((const T*)other, PLACE(other), row);
-        const A centre = SUM(xs.get(start, i, k) * clamp(whole - k * most, most)) / whole;
+        const A near = SUM(xs.get(start, i, k) * clamp(whole - k * most, most)) / whole;
+        const A centre = near + SUM((xs.get(start, i, k) - near) * clamp(whole - k * most, most)) / whole;
         A sum = SUM(squares.at(k) + square(xs.get(start, i, k) - centre) * clamp(whole - k * most, most));
         if (lane == 0 && slice < slices) means[slice] = centre;
 #elif defined(LOGSUMEXP)

@@ -42,7 +42,9 @@ class Reductions(Layout):
         equal = self.xp.equal(x, extremum)
         if x.dtype.kind in REAL:
             equal |= self.xp.isnan(x) & self.xp.isnan(extremum)
-        return self.xp.sum(equal, axis=dim, keepdims=True).astype(x.dtype)
+        return self.xp.sum(equal, axis=dim, keepdims=True).astype(
+            self._wide(extremum).dtype
+        )  # more than a half may hold
 
     def any(self, x: Array, dim: Dims, keepdim: bool) -> Array:
         return self.xp.any(x, axis=dim, keepdims=keepdim)
