@@ -135,14 +135,17 @@ def logsigmoid(input: Tensor) -> Tensor:
 
 
 _GELU = math.sqrt(2 / math.pi)
+_FLAT = 10.0  # where tanh is 1 in every precision
 
 
 def _gelu_tanh(input: Any) -> Any:
+    input = clamp(input, -_FLAT, _FLAT)
     return tanh(input * (_GELU + _GELU * 0.044715 * (input * input)))
 
 
 def _gelu_rule(g: Any, input: Any) -> Any:
     bend = _gelu_tanh(input)
+    input = clamp(input, -_FLAT, _FLAT)  # beyond, the slope is 0 or 1, and the square may overflow
     slope = input * (1 - bend * bend) * (_GELU + 3 * _GELU * 0.044715 * (input * input))
     return g * (0.5 * (1 + bend + slope))
 
