@@ -15,8 +15,7 @@ import numpy as np
 
 from gradx import dtypes
 from gradx.backends import BY_TYPE
-from gradx.backends.exact.coverage import MISSING, MOVES
-from gradx.backends.exact.namespace import NoExactForm
+from gradx.backends.exact.coverage import MISSING, MOVES, NoExactForm
 from gradx.dtypes import REAL
 from gradx.modes import determinism
 from gradx.op import OPS, TWINS, Op

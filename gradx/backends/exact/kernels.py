@@ -11,7 +11,8 @@ from collections.abc import Callable
 from typing import Any
 
 from gradx.backends.exact import products
-from gradx.backends.exact.namespace import Exact, NoExactForm
+from gradx.backends.exact.coverage import NoExactForm
+from gradx.backends.exact.namespace import Exact
 from gradx.backends.kernels import Array, Dims, Kernels
 
 

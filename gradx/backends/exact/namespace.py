@@ -10,6 +10,7 @@ from typing import Any, Final
 import numpy as np
 
 from gradx.backends.exact import choices, error_function, exponentials, logarithms, powers, trigonometric
+from gradx.backends.exact.coverage import NoExactForm
 
 FUNCTIONS: Final = MappingProxyType(
     {
@@ -36,10 +37,6 @@ _ARRAYS: Final = frozenset(
     result_type shape stack take transpose where zeros""".split()
 )
 _ALIASES: Final = {"abs": "absolute", "conj": "conjugate", "divide": "true_divide", "pow": "power"}
-
-
-class NoExactForm(AttributeError):
-    """What was asked for may give other bits on another device."""
 
 
 class Exact:
