@@ -59,7 +59,7 @@ class Exact:
         return self.__dict__.setdefault(name, getattr(self.library, name))
 
     def _exact(self, name: str, function: Callable[..., Any]) -> Callable[..., Any]:
-        if name in vars(choices):
+        if function in (choices.maximum, choices.minimum):  # of integers too
             return functools.partial(function, self.library)
         return lambda *values: function(self.library, *map(_double, values))
 
