@@ -15,8 +15,7 @@ import numpy as np
 
 from gradx import dtypes
 from gradx.backends import BY_TYPE
-from gradx.backends.exact.coverage import MISSING, MOVES
-from gradx.backends.exact.namespace import NoExactForm
+from gradx.backends.exact.coverage import MISSING, MOVES, NoExactForm
 from gradx.dtypes import REAL
 from gradx.modes import determinism
 from gradx.op import OPS, TWINS, Op
@@ -35,14 +34,16 @@ def use_deterministic_algorithms(mode: bool, *, warn_only: bool = False) -> None
         warn_only: warn of operations that cannot, instead of raising.
 
     The elements are computed in float64, by operations that IEEE 754 prescribes to the last bit, and rounded to their dtype
-    once for each operation; sums are trees whose shape depends on their length alone; NaN is always the same NaN. It costs
-    time, the more on GPUs with little float64 hardware, and on graphs: run forward and backward pass in this mode.
+    once for each operation; sums are trees whose shape depends on their length alone; matrices, and sums into places given
+    by integers, are cut into parts that add exactly (Ozaki et al., 2012); NaN is always the same NaN. It costs time, the
+    more on GPUs with little float64 hardware. Run both the forward and the backward pass in this mode.
 
-    Covered, for float16, bfloat16, float32 and float64: elementwise operations, reductions, softmax, losses, indexing and
-    shapes. Not covered: products of matrices, complex numbers, writes to several places given by integers, gradient
-    scaling, and what a user's own kernels do.
+    Covered, for float16, bfloat16, float32 and float64: elementwise operations, reductions, softmax, losses, products of
+    matrices, indexing, shapes, `dropout`. Not covered: complex numbers, several values written to the same place,
+    `bernoulli`, gradient scaling, matrices of which a row or column has elements that differ by a factor above 2^480. What
+    a user's own kernels do is the user's affair.
 
-    As in torch, the mode is that of all threads.
+    On CUDA, products of matrices and sums into places wait for the device. As in torch, the mode is that of all threads.
 
     Raises:
         RuntimeError: (the operations) they are not covered.

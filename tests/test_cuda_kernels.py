@@ -300,7 +300,7 @@ def test_ties(cupy, kernels, random, shape, dim, dtype):
 @pytest.fixture
 def elementwise(cupy):
     """A kernel of the backend, called on arrays of the device."""
-    backend = backend_for(gradx.device("cuda"))
+    backend = backend_of(gradx.zeros(1, device="cuda").array)
     return lambda name, *args: backend.kernel(name)(*args)
 
 
@@ -404,3 +404,11 @@ def test_gather_without_dimensions(cupy, kernels):
 def test_gather_out_of_range_is_nan(cupy, kernels):
     out = kernels.gather(cupy.asarray([1.0, 2.0]), 0, cupy.asarray([1, 2, -1]))
     np.testing.assert_array_equal(out.get(), [2, np.nan, np.nan])
+
+
+@pytest.mark.cuda
+def test_truth_values_are_inverted_within_a_fused_kernel():
+    backend = backend_for(gradx.device("cuda"))
+    inverted = backend.fuse(lambda mask, x: ~(mask & (x > 0)), "inverted", frozenset())
+    mask, x = (gradx.tensor(v, device="cuda").array for v in ([True, False, True], [1.0, 1.0, -1.0]))
+    assert inverted(mask, x).tolist() == [False, True, True]

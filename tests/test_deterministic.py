@@ -36,7 +36,7 @@ UNCOVERED = {
     "complex numbers": lambda: gradx.tensor([1 + 2j]).exp(),
     "random truth values": lambda: gradx.bernoulli(gradx.full((3,), 0.5)),
     "making complex numbers": lambda: gradx.complex(gradx.ones(2), gradx.ones(2)),
-    "several values, put at places that may be the same": lambda: operator.setitem(
+    "several values, put at the same place": lambda: operator.setitem(
         gradx.zeros(3), gradx.tensor([0, 0]), gradx.tensor([1.0, 2.0])
     ),
     "gradient scaling": lambda: unscaled(gradx.ones(2, requires_grad=True)),
@@ -206,6 +206,21 @@ def test_sums_into_places_do_not_depend_on_the_order():
         x[gradx.tensor(places[order])].backward(gradx.tensor(g[order]))
         found.append(digest([x.grad]))
     assert found[0] == found[1]
+
+
+@in_mode
+def test_python_numbers_may_be_whole(device):
+    x = gradx.tensor([7.5, -7.5], device=device)
+    assert (x % 2).tolist() == [1.5, 0.5] and (7 % x).tolist() == [7.0, -0.5]
+    assert (x // 2).tolist() == [3.0, -4.0] and (x // True).tolist() == [7.0, -8.0]
+    assert (x.abs() ** 2).tolist() == [56.25, 56.25] and (2**x).tolist() == pytest.approx([181.01933, 0.0055242717])
+
+
+@in_mode
+def test_large_arrays_are_computed_as_small_ones():
+    x = gradx.linspace(-5, 5, 200_000)
+    whole, parts = (x.exp() * x).sin(), [(part.exp() * part).sin() for part in x.split(1000)]
+    assert digest([whole]) == digest([gradx.cat(parts)])
 
 
 @in_mode

@@ -155,9 +155,7 @@ class Backend(Kernels):
         """The kernel called `name`, for dtypes for which it makes sense, but bfloat16."""
         return named(self, name)
 
-    def exact_kernel(
-        self, name: str, expression: Callable[..., Array] | None, static: frozenset[int]
-    ) -> Callable[..., Array] | None:
+    def exact_kernel(self, name: str, expression: Rule | None, static: frozenset[int]) -> Rule | None:
         """The kernel `name`, or `expression`, for arrays of which some are floating-point, so that it gives the same bits
         on every device: by `gradx.backends.exact`. None if there is none.
 

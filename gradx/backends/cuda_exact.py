@@ -9,6 +9,7 @@ Imported by the CuPy backend only.
 from __future__ import annotations
 
 import functools
+import inspect
 import itertools
 from collections.abc import Callable
 from typing import Any, Final
@@ -16,11 +17,15 @@ from typing import Any, Final
 import cupy
 import numpy as np
 
+from gradx.backends.base import Rule, is_elementwise, named, refusing
 from gradx.backends.cuda_fusion import _NUMBER, _TYPE, Fused, _operand, _statement
 from gradx.backends.exact.choices import discrete
-from gradx.backends.exact.formats import FORMATS, is_floating, rounded
-from gradx.backends.exact.namespace import PRIMITIVES, Exact, NoExactForm
-from gradx.backends.expression import Expression, Namespace, Symbol, symbol, trace
+from gradx.backends.exact.coverage import NoExactForm
+from gradx.backends.exact.formats import FORMATS, is_floating, on_doubles, rounded
+from gradx.backends.exact.kernels import ExactKernels
+from gradx.backends.exact.namespace import PRIMITIVES, Exact
+from gradx.backends.expression import Expression, Namespace, Symbol, exact_symbols, parameters_of, symbol, trace
+from gradx.backends.kernels import Elementwise
 from gradx.dtypes import REAL
 
 _FORMS: Final = {"argument", "constant", "where", "cast", "view", "take"}
@@ -172,4 +177,23 @@ def widened(x: Any) -> Any:
     return rounded_to(x, _DOUBLE) if is_floating(x) and x.dtype != _DOUBLE else x
 
 
-CONVERSIONS: Final = {"cast": rounded_to, "cast_discrete": discrete_of}
+_CONVERSIONS: Final = {"cast": rounded_to, "cast_discrete": discrete_of}
+
+
+@functools.cache
+def _kernels() -> ExactKernels:
+    return ExactKernels(CudaExact())
+
+
+def kernel(name: str, expression: Rule | None, static: frozenset[int]) -> Rule:
+    """The kernel `name`, or `expression`, for arrays of which some are floating-point; see `Backend.exact_kernel`."""
+    if expression is not None:
+        return ExactFused(expression, name, static)
+    if name in _CONVERSIONS:
+        return _CONVERSIONS[name]
+    if not is_elementwise(name):
+        return refusing(name, on_doubles(named(_kernels(), name), widened, rounded_to))
+    symbolic = named(exact_symbols(), name)
+    if name in vars(Elementwise):
+        static = parameters_of(inspect.signature(symbolic))
+    return refusing(name, ExactFused(symbolic, name, static))

@@ -125,6 +125,8 @@ def _statement(step: Symbol, names: dict[Symbol, str]) -> str:
     if step.operation == "view":
         return _viewed(step, names)
     operands = [_operand(operand, kind, names) for operand, kind in zip(step.operands, step.kinds, strict=True)]
+    if step.operation == "invert" and step.dtype == bool:  # C++'s ~ makes an int of it first, which is never 0
+        return f"!{operands[0]}"
     if step.operation in _INFIX:
         return f" {_INFIX[step.operation]} ".join(operands)
     return _FORM.get(step.operation, step.operation + "({0})").format(*operands)

@@ -6,7 +6,6 @@ Nothing here copies between host and device but `from_host` and `to_host`, and n
 
 from __future__ import annotations
 
-import functools
 import inspect
 import math
 from collections.abc import Callable
@@ -29,11 +28,9 @@ from gradx.backends import (
     cuda_slices,
     first_use,
 )
-from gradx.backends.base import is_elementwise, misfit, named, refusing
+from gradx.backends.base import Rule, misfit
 from gradx.backends.cuda_devices import Devices, look_for_streams
-from gradx.backends.exact.coverage import on_doubles
-from gradx.backends.exact.kernels import ExactKernels
-from gradx.backends.expression import SymbolicBackend, exact_symbols, parameters_of
+from gradx.backends.expression import SymbolicBackend, parameters_of
 from gradx.backends.kernels import Array, Dims, Elementwise
 from gradx.backends.kernels.philox import State
 from gradx.device import device
@@ -70,29 +67,9 @@ class CupyBackend(Devices):
     def fuse(self, function: Callable[..., Array], name: str, static: frozenset[int]) -> Callable[..., Array]:
         return self._guarded(name, cuda_fusion.Fused(super().fuse(function, name, static), name, static, function))
 
-    @functools.cached_property
-    def exact(self) -> ExactKernels:
-        """Kernels that give the same bits on every device."""
-        return ExactKernels(cuda_exact.CudaExact())
-
-    def exact_kernel(
-        self, name: str, expression: Callable[..., Array] | None, static: frozenset[int]
-    ) -> Callable[..., Array] | None:
-        kernel: Callable[..., Array]
-        if name == "dropout":
-            return self.exact_dropout()
-        if name in cuda_exact.CONVERSIONS:
-            kernel = cuda_exact.CONVERSIONS[name]
-        elif expression is not None:
-            kernel = cuda_exact.ExactFused(expression, name, static)
-        elif is_elementwise(name):
-            symbolic = named(exact_symbols(), name)
-            if name in vars(Elementwise):
-                static = parameters_of(inspect.signature(symbolic))
-            kernel = cuda_exact.ExactFused(symbolic, name, static)
-        else:
-            kernel = on_doubles(named(self.exact, name), cuda_exact.widened, cuda_exact.rounded_to)
-        return self._guarded(name, refusing(name, kernel))
+    def exact_kernel(self, name: str, expression: Rule | None, static: frozenset[int]) -> Rule | None:
+        kernel = self.exact_dropout() if name == "dropout" else cuda_exact.kernel(name, expression, static)
+        return self._guarded(name, kernel)
 
     def _guarded(self, name: str, function: Callable[..., Array]) -> Callable[..., Array]:
         """The kernel `name`; where there are several devices, it runs on that of its arrays.

@@ -24,8 +24,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from gradx.backends.base import Backend, named
-from gradx.backends.exact.namespace import Exact
+from gradx.backends.base import Backend, Rule, named
 from gradx.backends.kernels import Array
 
 NUMBERS = (bool, int, float)  # the types of Python numbers in an expression: their dtype gives way to any array's
@@ -247,15 +246,15 @@ class SymbolicBackend(Backend):
     def ones_like(self, x: Array) -> Array:
         return symbol(x.dtype.type(1))
 
-    def exact_kernel(
-        self, name: str, expression: Callable[..., Array] | None, static: frozenset[int]
-    ) -> Callable[..., Array] | None:
+    def exact_kernel(self, name: str, expression: Rule | None, static: frozenset[int]) -> Rule | None:
         return expression or named(exact_symbols(), name)
 
 
 @functools.cache
 def exact_symbols() -> SymbolicBackend:
     """Kernels of symbols from exact operations alone."""
+    from gradx.backends.exact.namespace import Exact
+
     return SymbolicBackend(Exact(Namespace()))
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import math
 from collections.abc import Callable
 from contextlib import AbstractContextManager
@@ -10,16 +9,12 @@ from typing import Any
 
 import numpy as np
 
-from gradx.backends.base import EXACT, Backend, Parts, Rule, is_elementwise, named, refusing
+from gradx.backends.base import EXACT, Backend, Parts, Rule, refusing
 from gradx.backends.cpu_kernels import FastKernels
 from gradx.backends.cpu_memory import owns, pool
 from gradx.backends.cpu_quiet import Quiet, quiet
 from gradx.backends.cpu_split import in_blocks, rule_in_blocks
 from gradx.backends.dlpack import Source, host_array
-from gradx.backends.exact.coverage import on_doubles
-from gradx.backends.exact.formats import CONVERSIONS, narrowed, widened
-from gradx.backends.exact.kernels import ExactKernels
-from gradx.backends.exact.tiles import TiledExact, tiled
 from gradx.backends.kernels import Array, Dims
 from gradx.device import device
 from gradx.dtypes import INEXACT, REAL
@@ -43,20 +38,10 @@ class NumpyBackend(FastKernels, Backend):
         """The kernel `name` without warnings, whose results are arrays also where NumPy returns scalars."""
         return quiet(super().kernel(name))
 
-    @functools.cached_property
-    def exact(self) -> ExactKernels:
-        """Kernels that give the same bits on every device."""
-        return ExactKernels(TiledExact())
+    def exact_kernel(self, name: str, expression: Rule | None, static: frozenset[int]) -> Rule | None:
+        from gradx.backends import cpu_exact
 
-    def exact_kernel(
-        self, name: str, expression: Callable[..., Array] | None, static: frozenset[int]
-    ) -> Callable[..., Array] | None:
-        if name == "dropout":
-            return self.exact_dropout()
-        if expression is not None:
-            return quiet(tiled(on_doubles(expression, widened, narrowed)))
-        kernel = CONVERSIONS.get(name) or on_doubles(named(self.exact, name), widened, narrowed)
-        return quiet(refusing(name, tiled(kernel) if is_elementwise(name) else kernel))
+        return self.exact_dropout() if name == "dropout" else quiet(cpu_exact.kernel(name, expression, static))
 
     def large_kernel(self, name: str, expression: Callable[..., Array] | None, parts: Parts) -> Callable[..., Array]:
         if expression is not None:  # of operations, whose kernels enter the context of `quiet`

@@ -1,15 +1,8 @@
-"""Which kernels give the same bits on every device, and how."""
+"""Which kernels give the same bits on every device as they are, and which have no form yet that does."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, Final
-
-import numpy as np
-
-from gradx.backends.exact.formats import is_floating
-from gradx.backends.kernels import Array
-from gradx.dtypes import HALVES
+from typing import Final
 
 # They move elements, or compute with none: as they are, they give the same bits.
 MOVES: Final = frozenset(
@@ -20,23 +13,5 @@ MOVES: Final = frozenset(
 MISSING: Final = frozenset("bernoulli complex".split())
 
 
-def on_doubles(
-    kernel: Callable[..., Any], widened: Callable[[Any], Any], narrowed: Callable[[Array, np.dtype[Any]], Array]
-) -> Callable[..., Any]:
-    """A kernel over arrays of float64 for arrays of any floating-point dtype, which is rounded to once, at the end.
-
-    Of several results, those after the first are not of half precision, as those that other kernels save are not.
-    """
-
-    def run(*args: Any) -> Any:
-        dtype = next(arg.dtype for arg in args if is_floating(arg))
-        out = kernel(*map(widened, args))
-        if type(out) is not tuple:
-            return finished(out, dtype)
-        wide = np.dtype(np.float32) if dtype.char in HALVES else dtype
-        return (finished(out[0], dtype), *(finished(part, wide) for part in out[1:]))
-
-    def finished(out: Any, dtype: np.dtype[Any]) -> Any:
-        return narrowed(out, dtype) if is_floating(out) else out
-
-    return run
+class NoExactForm(AttributeError):
+    """What was asked for may give other bits on another device."""

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, Final
 
 import numpy as np
 
-from gradx.backends.exact.choices import discrete
-from gradx.backends.exact.doubles import NAN, Value, bits, power_of_two
-from gradx.dtypes import REAL
+from gradx.backends.exact.doubles import Value, bits, power_of_two
+from gradx.backends.kernels import Array
+from gradx.dtypes import HALVES, REAL
 
 # Binary digits and least exponent of formats that are not rounded to directly by every library.
 FORMATS: Final = {"float16": (11, -14), "bfloat16": (8, -126)}
@@ -27,22 +28,23 @@ def rounded(xp: Any, x: Value, digits: int, least: int) -> Value:
     return xp.rint(x / unit) * unit
 
 
-def widened(x: Any) -> Any:
-    """An array of NumPy's in float64, if it is floating-point."""
-    return x.astype(np.float64, copy=False) if is_floating(x) else x
+def on_doubles(
+    kernel: Callable[..., Any], widened: Callable[[Any], Any], narrowed: Callable[[Array, np.dtype[Any]], Array]
+) -> Callable[..., Any]:
+    """A kernel over arrays of float64 for arrays of any floating-point dtype, which is rounded to once, at the end.
 
+    Of several results, those after the first are not of half precision, as those that other kernels save are not.
+    """
 
-def narrowed(x: Any, dtype: np.dtype[Any]) -> Any:
-    """An array of NumPy's in float64 as one of `dtype`. NaN, whose sign and digits are the machine's, is made one."""
-    if dtype.name in FORMATS:
-        x = rounded(np, x, *FORMATS[dtype.name])
-    x = np.asarray(x).astype(dtype, copy=False)
-    nan = x != x
-    return np.where(nan, dtype.type(NAN), x) if nan.any() else x
+    def run(*args: Any) -> Any:
+        dtype = next(arg.dtype for arg in args if is_floating(arg))
+        out = kernel(*map(widened, args))
+        if type(out) is not tuple:
+            return finished(out, dtype)
+        wide = np.dtype(np.float32) if dtype.char in HALVES else dtype
+        return (finished(out[0], dtype), *(finished(part, wide) for part in out[1:]))
 
+    def finished(out: Any, dtype: np.dtype[Any]) -> Any:
+        return narrowed(out, dtype) if is_floating(out) else out
 
-# Kernels whose result is of another dtype than the argument, which the second argument is.
-CONVERSIONS: Final = {
-    "cast": lambda x, dtype: narrowed(widened(x), dtype),
-    "cast_discrete": lambda x, dtype: discrete(np, widened(x), dtype),
-}
+    return run

@@ -11,7 +11,8 @@ from collections.abc import Callable
 from typing import Any
 
 from gradx.backends.exact import products
-from gradx.backends.exact.namespace import Exact, NoExactForm
+from gradx.backends.exact.coverage import NoExactForm
+from gradx.backends.exact.namespace import Exact
 from gradx.backends.kernels import Array, Dims, Kernels
 
 
@@ -104,11 +105,15 @@ class ExactKernels(Kernels):
     # ---- indexing --------------------------------------------------------------------------------------------------
 
     def index_put(self, x: Array, value: Array | complex, index: tuple[Any, ...]) -> Array:
-        """Of several values for one place, which one is kept is the library's choice: so they must be one number."""
+        """Of several values for one place, which one is kept is the library's choice: so places must differ."""
+        out = super().index_put(x, value, index)
         places = any(hasattr(item, "dtype") and item.dtype.kind in "iu" for item in index)
         if places and getattr(value, "size", 1) > 1:
-            raise NoExactForm("values are put at places that may be the same")
-        return super().index_put(x, value, index)
+            counts = self.xp.zeros(x.shape)
+            self.xp.add.at(counts, index, 1.0)
+            if bool((counts > 1).any()):
+                raise NoExactForm("values are put at the same place")
+        return out
 
     # ---- sums whose order is the library's, made exact -------------------------------------------------------------
 

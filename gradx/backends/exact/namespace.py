@@ -10,6 +10,7 @@ from typing import Any, Final
 import numpy as np
 
 from gradx.backends.exact import choices, error_function, exponentials, logarithms, powers, trigonometric
+from gradx.backends.exact.coverage import NoExactForm
 
 FUNCTIONS: Final = MappingProxyType(
     {
@@ -38,10 +39,6 @@ _ARRAYS: Final = frozenset(
 _ALIASES: Final = {"abs": "absolute", "conj": "conjugate", "divide": "true_divide", "pow": "power"}
 
 
-class NoExactForm(AttributeError):
-    """What was asked for may give other bits on another device."""
-
-
 class Exact:
     """The names of `xp`, but every function that is not exact is this package's, or missing.
 
@@ -62,7 +59,7 @@ class Exact:
         return self.__dict__.setdefault(name, getattr(self.library, name))
 
     def _exact(self, name: str, function: Callable[..., Any]) -> Callable[..., Any]:
-        if name in vars(choices):
+        if function in (choices.maximum, choices.minimum):  # of integers too
             return functools.partial(function, self.library)
         return lambda *values: function(self.library, *map(_double, values))
 

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from gradx.backends.exact.namespace import NoExactForm
+from gradx.backends.exact.coverage import NoExactForm
 from gradx.backends.kernels import Array
 
 _RANGE = 480  # binary digits below the largest element of a row: the products of what is kept are not subnormal

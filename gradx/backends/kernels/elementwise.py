@@ -6,7 +6,6 @@ from typing import Any
 
 import numpy as np
 
-from gradx.backends.exact import error_function
 from gradx.backends.kernels.common import Array
 from gradx.backends.kernels.layout import Layout
 from gradx.dtypes import REAL
@@ -124,6 +123,8 @@ class Elementwise(Layout):
         return self.xp.where(x >= 0, 1, small) / (1 + small)
 
     def erf(self, x: Array) -> Array:
+        from gradx.backends.exact import error_function
+
         return error_function.erf(self.xp, x.astype(np.float64)).astype(x.dtype)
 
     def sigmoid_backward(self, g: Array, out: Array) -> Array:
