@@ -17,6 +17,7 @@ from gradx.amp.autocast_mode import (
     set_autocast_dtype,
     set_autocast_enabled,
 )
+from gradx.amp.grad_scaler import GradScaler
 from gradx.anomaly import is_anomaly_enabled
 from gradx.backends.faults import OutOfMemoryError
 from gradx.cpu import get_num_threads, set_num_threads
@@ -159,6 +160,7 @@ from gradx.tensor import Tensor
 __all__ = [
     "DeviceFallbackWarning",
     "Generator",
+    "GradScaler",
     "OutOfMemoryError",
     "Size",
     "Tensor",
