@@ -6,6 +6,8 @@
 (tensor([2., 4., 6.]),)
 """
 
+from math import e, inf, nan, pi
+
 from gradx import amp, autograd, cpu, cuda, nn, random, utils
 from gradx.amp.autocast_mode import (
     autocast,
@@ -220,6 +222,7 @@ __all__ = [
     "dot",
     "double",
     "dtype",
+    "e",
     "empty",
     "empty_like",
     "enable_grad",
@@ -254,6 +257,7 @@ __all__ = [
     "iinfo",
     "imag",
     "index_select",
+    "inf",
     "inference_mode",
     "initial_seed",
     "int",
@@ -297,10 +301,12 @@ __all__ = [
     "mm",
     "mul",
     "multiply",
+    "nan",
     "narrow",
     "ne",
     "neg",
     "negative",
+    "newaxis",
     "nn",
     "no_grad",
     "norm",
@@ -309,6 +315,7 @@ __all__ = [
     "ones",
     "ones_like",
     "permute",
+    "pi",
     "polar",
     "pow",
     "prod",
@@ -386,6 +393,7 @@ cfloat, cdouble = complex64, complex128
 bool = bool_
 concat = concatenate = cat
 clip, negative, absolute, multiply, subtract, divide, true_divide = clamp, neg, abs, mul, sub, div, div
+newaxis = None
 
 
 def is_tensor(obj: object) -> object:
