@@ -6,6 +6,8 @@
 (tensor([2., 4., 6.]),)
 """
 
+from math import e, inf, nan, pi
+
 from gradx import amp, autograd, cpu, cuda, nn, random, utils
 from gradx.amp.autocast_mode import (
     autocast,
@@ -17,6 +19,7 @@ from gradx.amp.autocast_mode import (
     set_autocast_dtype,
     set_autocast_enabled,
 )
+from gradx.amp.grad_scaler import GradScaler
 from gradx.anomaly import is_anomaly_enabled
 from gradx.backends.faults import OutOfMemoryError
 from gradx.cpu import get_num_threads, set_num_threads
@@ -159,6 +162,7 @@ from gradx.tensor import Tensor
 __all__ = [
     "DeviceFallbackWarning",
     "Generator",
+    "GradScaler",
     "OutOfMemoryError",
     "Size",
     "Tensor",
@@ -218,6 +222,7 @@ __all__ = [
     "dot",
     "double",
     "dtype",
+    "e",
     "empty",
     "empty_like",
     "enable_grad",
@@ -252,6 +257,7 @@ __all__ = [
     "iinfo",
     "imag",
     "index_select",
+    "inf",
     "inference_mode",
     "initial_seed",
     "int",
@@ -295,10 +301,12 @@ __all__ = [
     "mm",
     "mul",
     "multiply",
+    "nan",
     "narrow",
     "ne",
     "neg",
     "negative",
+    "newaxis",
     "nn",
     "no_grad",
     "norm",
@@ -307,6 +315,7 @@ __all__ = [
     "ones",
     "ones_like",
     "permute",
+    "pi",
     "polar",
     "pow",
     "prod",
@@ -384,6 +393,7 @@ cfloat, cdouble = complex64, complex128
 bool = bool_
 concat = concatenate = cat
 clip, negative, absolute, multiply, subtract, divide, true_divide = clamp, neg, abs, mul, sub, div, div
+newaxis = None
 
 
 def is_tensor(obj: object) -> object:

@@ -276,6 +276,9 @@ class finfo:
         self.tiny = self.smallest_normal = float(info.smallest_normal)
         self.resolution = 10.0**-info.precision
 
+    def __repr__(self) -> str:
+        return f"finfo({_facts(self, 'resolution min max eps smallest_normal tiny')}, dtype={self.dtype})"
+
 
 class iinfo:
     """The limits of an integer dtype, as ``torch.iinfo``: bits, max, min.
@@ -288,3 +291,10 @@ class iinfo:
         info = np.iinfo(d.dtype)
         self.dtype = d.name
         self.bits, self.max, self.min = int(info.bits), int(info.max), int(info.min)
+
+    def __repr__(self) -> str:
+        return f"iinfo({_facts(self, 'min max')}, dtype={self.dtype})"
+
+
+def _facts(limits: finfo | iinfo, names: str) -> str:
+    return ", ".join(f"{name}={getattr(limits, name):g}" for name in names.split())

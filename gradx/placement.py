@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 import warnings
 from typing import Any, Literal
 
@@ -103,6 +104,16 @@ def _fall_back(where: device, why: str) -> device:
     if policy == "warn" and not _Settings.warned:
         _Settings.warned = True
         warnings.warn(
-            f"Device {where} is not usable, so the CPU is used instead. {why}", DeviceFallbackWarning, stacklevel=4
+            f"Device {where} is not usable, so the CPU is used instead. {why}",
+            DeviceFallbackWarning,
+            stacklevel=_level_outside(),
         )
     return device("cpu")
+
+
+def _level_outside() -> int:
+    """The `stacklevel` by which a warning of the caller's names the first line that is not gradx's."""
+    level, frame = 1, sys._getframe(1)
+    while frame.f_back is not None and frame.f_globals.get("__name__", "").startswith("gradx."):
+        level, frame = level + 1, frame.f_back
+    return level

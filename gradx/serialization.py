@@ -58,7 +58,7 @@ def load(f: Target, map_location: Any = None, *, weights_only: bool = True) -> A
             unpickling can execute any code.
 
     Raises:
-        pickle.UnpicklingError: with `weights_only`, the file holds something else.
+        pickle.UnpicklingError: `save` did not write this; or, with `weights_only`, the file holds something else.
 
     >>> import io, gradx
     >>> file = io.BytesIO()
@@ -68,11 +68,24 @@ def load(f: Target, map_location: Any = None, *, weights_only: bool = True) -> A
     {'w': tensor([1., 1.])}
     """
     with _opened(f, "rb") as file:
+        _refuse_what_is_no_pickle(file)
         return (_Restricted if weights_only else _Unrestricted)(file, map_location).load()
 
 
 def _opened(f: Target, how: str) -> contextlib.AbstractContextManager[Any]:
     return open(f, how) if isinstance(f, (str, os.PathLike)) else contextlib.nullcontext(f)
+
+
+def _refuse_what_is_no_pickle(file: IO[bytes]) -> None:
+    """Pickle would take any bytes for its instructions, and complain of those."""
+    start = file.tell()
+    first = file.read(1)
+    file.seek(start)
+    if first not in (b"", pickle.PROTO):
+        raise pickle.UnpicklingError(
+            "Weights only load failed. The file is not one that gradx.save wrote. If torch.save did, load it with torch, "
+            "and take the tensors over with gradx.from_dlpack."
+        )
 
 
 class _Unrestricted(pickle.Unpickler):

@@ -286,6 +286,17 @@ def test_demo_that_does_not_learn_says_so(
     assert "less than the 95%" in capsys.readouterr().err
 
 
+def test_demo_on_a_device_that_is_refused(
+    no_gpu: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def refuse(spec: str) -> None:
+        raise RuntimeError(f"Device {spec} is not usable. There is no driver.")
+
+    monkeypatch.setattr(demo, "resolve", refuse)
+    assert run("demo", "--device", "cuda", "--out", str(tmp_path / "loss.png")) == 1
+    assert capsys.readouterr().err == "Device cuda is not usable. There is no driver.\n"
+
+
 @pytest.mark.cuda
 def test_demo_trains_alike_on_both_devices() -> None:
     losses = []

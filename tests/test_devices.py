@@ -70,6 +70,23 @@ def test_fallback_warns_once_and_tells_the_truth():
 
 
 @no_cuda
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: gradx.zeros(1, device="cuda"),
+        lambda: gradx.tensor([1.0], device="cuda"),
+        lambda: gradx.ones(1).cuda(),
+        lambda: gradx.randn(1, device="cuda"),
+        lambda: gradx.set_default_device("cuda"),
+    ],
+)
+def test_fallback_warning_names_the_line_of_the_user(make):
+    with pytest.warns(gradx.DeviceFallbackWarning) as caught:
+        make()
+    assert [warning.filename for warning in caught] == [__file__]
+
+
+@no_cuda
 @pytest.mark.parametrize("make", [lambda: gradx.zeros(1, device="cuda"), lambda: gradx.zeros(1).to("cuda:0")])
 def test_error_policy(make):
     gradx.set_device_fallback("error")

@@ -299,6 +299,10 @@ def test_errors(program):
     same(program)
 
 
+def test_name_at_the_top():
+    same(lambda m: m.GradScaler is m.amp.GradScaler)
+
+
 def test_cuda_without_cuda_is_disabled(monkeypatch):
     monkeypatch.setattr("gradx.amp.grad_scaler.diagnose", lambda: Diagnosis(False, "No driver.", "Install one."))
     with pytest.warns(UserWarning, match="GradScaler is enabled, but CUDA is not available"):

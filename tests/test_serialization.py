@@ -109,6 +109,24 @@ def test_loading_executes_nothing(thing):
         gradx.load(file)
 
 
+@pytest.mark.parametrize("content", [b"hello world", b"PK\x03\x04", b"\x93NUMPY"], ids=["text", "torch", "numpy"])
+@pytest.mark.parametrize("weights_only", [True, False])
+def test_files_of_others(content, weights_only, tmp_path):
+    (tmp_path / "file").write_bytes(content)
+    with pytest.raises(pickle.UnpicklingError, match=r"Weights only load failed.*not one that gradx.save wrote"):
+        gradx.load(tmp_path / "file", weights_only=weights_only)
+
+
+def test_several_in_one_file():
+    file = io.BytesIO()
+    gradx.save(gradx.ones(1), file)
+    gradx.save(gradx.zeros(1), file)
+    file.seek(0)
+    assert [gradx.load(file).item() for _ in range(2)] == [1, 0]
+    with pytest.raises(EOFError):
+        gradx.load(file)
+
+
 def test_loading_what_one_trusts():
     file = io.BytesIO()
     pickle.dump({"x": gradx.ones(1), "f": os.path.join}, file)

@@ -93,6 +93,26 @@ def test_numpy_arrays_and_scalars_among_tensors():
     assert isinstance(np.ones(2, np.float32) * gradx.tensor([1.0, 2.0]), gradx.Tensor)
 
 
+def test_products_of_matrices_and_numpy_arrays():
+    a, x = np.array([[1.0, 2.0], [3.0, 4.0]]), gradx.tensor([1.0, -1.0], dtype=gradx.float64, requires_grad=True)
+    for product, slope in ((a @ x, a.sum(0)), (x @ a, a.sum(1)), (gradx.mm(a, x[:, None]), a.sum(0))):
+        np.testing.assert_array_equal(gradx.autograd.grad(product.sum(), x)[0].numpy(), slope)
+    with pytest.raises(RuntimeError, match="same dtype"):
+        a.astype(np.float32) @ x
+
+
+def test_products_with_what_is_no_array():
+    x = gradx.ones(2)
+    for make in (
+        lambda: x @ "a",
+        lambda: [1.0, 2.0] @ x,
+        lambda: x @ torch.ones(2),
+        lambda: gradx.mm(x[None], torch.ones(2, 2)),
+    ):
+        with pytest.raises(TypeError):
+            make()
+
+
 @pytest.mark.parametrize(
     "make",
     [

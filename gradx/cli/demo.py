@@ -18,6 +18,7 @@ from gradx.cli import bench
 from gradx.cli.kernels import KERNELS
 from gradx.cli.report import show
 from gradx.cli.timing import QUICK
+from gradx.placement import resolve
 
 HIDDEN, BATCH, LEARNING_RATE, MOMENTUM = 128, 32, 0.1, 0.9
 REQUIRED_ACCURACY = 0.95
@@ -157,11 +158,16 @@ def run(arguments: argparse.Namespace) -> int:
     """Train, judge, draw, compare."""
     from rich.progress import Progress
 
+    try:
+        device = str(resolve(arguments.device))
+    except RuntimeError as refused:  # by the policy "error"
+        print(refused, file=sys.stderr)
+        return 1
     if not gradx.cuda.is_available():
         print(bench.without_gpu())
     gradx.manual_seed(arguments.seed)
-    digits = load_digits(arguments.device, arguments.seed)
-    parameters = initial_parameters(arguments.device)
+    digits = load_digits(device, arguments.seed)
+    parameters = initial_parameters(device)
     with Progress() as progress:
         task = progress.add_task("training", total=arguments.epochs)
         history = train(

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from gradx import dtypes
+from gradx import dtypes, variables
 from gradx.autocasting import adapted
+from gradx.backends import backend_of, is_array
 from gradx.op import op, renamed
 from gradx.ops.shape import transpose, unsqueeze
 from gradx.out import into
@@ -113,13 +114,24 @@ def matmul(input: Tensor, other: Tensor, *, out: Tensor | None = None) -> Tensor
     return result.squeeze(-1) if len(b) == 1 else result
 
 
+def _lifted(factor: Any, name: str) -> Any:
+    if isinstance(factor, variables.Variable):
+        return factor
+    if not is_array(factor):
+        raise TypeError(f"{name}(): arguments must be Tensor, not {type(factor).__name__}")
+    return variables.tensor_type(backend_of(factor).plain(factor))
+
+
 def _factors(input: Tensor, other: Tensor, name: str = "matmul") -> tuple[Tensor, ...]:
     """The factors, of one dtype, which autocast may give them.
 
     Raises:
         RuntimeError: their shapes do not fit, or their dtypes differ.
     """
-    a, b = input.array.shape, other.array.shape
+    try:
+        a, b = input.array.shape, other.array.shape
+    except AttributeError:  # an array is taken here as the elementwise operations take it
+        return _factors(_lifted(input, name), _lifted(other, name), name)
     if a[-1] != b[-2 if len(b) > 1 else 0]:
         raise RuntimeError(_misfit(a, b))
     if input.array.dtype != other.array.dtype:
