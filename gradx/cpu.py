@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from gradx.backends.cpu_memory import pool
-from gradx.backends.cpu_threads import get_num_threads, set_num_threads
+from gradx.backends.cpu.memory import pool
+from gradx.backends.cpu.threads import get_num_threads, set_num_threads
 
 __all__ = ["empty_cache", "get_num_threads", "memory_stats", "set_memory_limit", "set_num_threads"]
 

@@ -8,7 +8,7 @@ import warnings
 from typing import Any, Literal
 
 from gradx.backends import Backend, backend_for
-from gradx.backends.cuda_status import diagnose
+from gradx.backends.cuda.status import diagnose
 from gradx.device import device
 
 Policy = Literal["warn", "silent", "error"]

@@ -10,7 +10,7 @@ from types import ModuleType
 import pytest
 
 import gradx
-from gradx.backends.cuda_status import diagnose
+from gradx.backends.cuda.status import diagnose
 
 pytest.register_assert_rewrite("twin", "calls")
 

@@ -13,7 +13,7 @@ from twin import same, sentence
 
 import gradx
 from gradx.autocasting import CastingOp, lists
-from gradx.backends.cuda_status import Diagnosis
+from gradx.backends.cuda.status import Diagnosis
 from gradx.op import OPS, Op
 from gradx.samples import TABLE
 

@@ -8,7 +8,7 @@ import pytest
 
 import gradx
 from gradx import cuda
-from gradx.backends.cuda_status import Diagnosis
+from gradx.backends.cuda.status import Diagnosis
 
 # Of streams by number, of torch.compile and of the profiler.
 LEFT_OUT = ("kwargs", "enable_annotations", "check_input_liveness")

@@ -288,7 +288,7 @@ def test_what_cannot_be_captured(forbidden):
 
 def test_a_stream_that_is_not_waited_for(monkeypatch):
     """CUDA's error, which not every device that these tests run on finds, is explained."""
-    from gradx.backends.cuda_graphs import Capture
+    from gradx.backends.cuda.graphs import Capture
 
     end = Capture.end
 

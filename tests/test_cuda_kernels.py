@@ -48,7 +48,7 @@ def cupy():
 
 @pytest.fixture(scope="module")
 def kernels(cupy):
-    from gradx.backends import cuda_kernels
+    from gradx.backends.cuda import kernels as cuda_kernels
 
     return cuda_kernels
 
@@ -104,7 +104,7 @@ def test_softmax(cupy, kernels, random, shape, dim, dtype, log):
 
 
 def test_more_slices_than_the_grid_has_teams(cupy, kernels, random, monkeypatch):
-    monkeypatch.setattr("gradx.backends.cuda_slices._MAX_BLOCKS", 2)
+    monkeypatch.setattr("gradx.backends.cuda.slices._MAX_BLOCKS", 2)
     for shape, dim in [((1000, 10), 1), ((10, 1000), 0)]:
         x = normal(random, shape, "float32")
         close(kernels.softmax(cupy.asarray(x), dim), softmax(x, dim, False), "float32")
@@ -171,7 +171,7 @@ def test_softmax_of_long_strided_slices(cupy, kernels, random, dtype, columns):
 
 def test_indices_have_64_bits():
     """No kernel counts elements in anything smaller: its parameters say so, and `Index` is checked where it is defined."""
-    folder = importlib.resources.files("gradx.backends")
+    folder = importlib.resources.files("gradx.backends.cuda")
     sources = [folder.joinpath(f"{name}.cu").read_text() for name in ("slices", "softmax", "reduce", "classes")]
     assert "typedef long long Index;" in sources[0]
     signatures = re.findall(r"^KERNEL \w+\((.*?)\) \{", "".join(sources[1:]), re.DOTALL | re.MULTILINE)
@@ -300,7 +300,7 @@ def test_ties(cupy, kernels, random, shape, dim, dtype):
 @pytest.fixture
 def elementwise(cupy):
     """A kernel of the backend, called on arrays of the device."""
-    backend = backend_of(gradx.zeros(1, device="cuda").array)
+    backend = backend_for(gradx.device("cuda"))
     return lambda name, *args: backend.kernel(name)(*args)
 
 

@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from gradx.backends import cuda_status
-from gradx.backends.cuda_status import Diagnosis
+from gradx.backends.cuda import status as cuda_status
+from gradx.backends.cuda.status import Diagnosis
 
 
 class FakeError(RuntimeError):
@@ -149,6 +149,6 @@ def test_the_answer_is_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_importing_the_module_does_not_import_cupy() -> None:
-    code = "import sys, gradx.backends.cuda_status; sys.exit('cupy' in sys.modules)"
+    code = "import sys, gradx.backends.cuda.status; sys.exit('cupy' in sys.modules)"
     root = pathlib.Path(__file__).parent.parent
     assert subprocess.run([sys.executable, "-c", code], cwd=root, check=False).returncode == 0

@@ -440,7 +440,8 @@ class Pending:
 
 
 def test_what_another_stream_uses_is_kept_until_it_is_done(s, monkeypatch):
-    from gradx.backends import cuda_devices, cuda_held
+    from gradx.backends.cuda import devices as cuda_devices
+    from gradx.backends.cuda import held as cuda_held
 
     cuda_held.let_go()
     event = Pending()
@@ -464,7 +465,7 @@ def test_record_stream_on_the_cpu():
 
 
 def test_a_backward_pass_keeps_what_crossed_to_another_stream(s, monkeypatch):
-    from gradx.backends import cuda_devices
+    from gradx.backends.cuda import devices as cuda_devices
 
     kept = []
     monkeypatch.setattr(cuda_devices, "hold", lambda event, used: kept.append(used))
@@ -480,7 +481,7 @@ def test_a_backward_pass_keeps_what_crossed_to_another_stream(s, monkeypatch):
 
 
 def test_on_one_stream_nothing_is_kept(s, monkeypatch):
-    from gradx.backends import cuda_devices
+    from gradx.backends.cuda import devices as cuda_devices
 
     monkeypatch.setattr(cuda_devices, "hold", lambda event, used: pytest.fail("kept"))
     with cuda.stream(s):

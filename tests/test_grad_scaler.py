@@ -9,7 +9,7 @@ import pytest
 from twin import same
 
 import gradx
-from gradx.backends.cuda_status import Diagnosis
+from gradx.backends.cuda.status import Diagnosis
 
 
 class Descent:

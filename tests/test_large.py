@@ -33,7 +33,10 @@ from twin import same
 
 import gradx
 import gradx.op
-from gradx.backends import cpu_kernels, cpu_memory, cpu_threads, cpu_tiles
+from gradx.backends.cpu import kernels as cpu_kernels
+from gradx.backends.cpu import memory as cpu_memory
+from gradx.backends.cpu import threads as cpu_threads
+from gradx.backends.cpu import tiles as cpu_tiles
 from gradx.samples import TABLE
 
 

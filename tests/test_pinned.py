@@ -14,7 +14,7 @@ import pytest
 from twin import same
 
 import gradx
-from gradx.backends.cuda_status import diagnose
+from gradx.backends.cuda.status import diagnose
 
 no_cuda = pytest.mark.skipif(diagnose().usable, reason="there is a CUDA device")
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from gradx import autocasting
 from gradx.autocasting import Settings, state
-from gradx.backends.cuda_status import diagnose
+from gradx.backends.cuda.status import diagnose
 from gradx.device import device
 from gradx.dtypes import bfloat16, float16, float64
 from gradx.dtypes import dtype as Dtype

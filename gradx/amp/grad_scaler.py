@@ -10,7 +10,7 @@ from typing import Any
 
 from gradx import creation, dtypes, variables
 from gradx.backends import backend_of
-from gradx.backends.cuda_status import diagnose
+from gradx.backends.cuda.status import diagnose
 from gradx.deterministic import alert
 from gradx.device import device as Device
 from gradx.modes import determinism, no_grad

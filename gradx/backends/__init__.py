@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from gradx.backends.base import LARGE, Backend, Parts, Place
-from gradx.backends.cpu_backend import CpuBackend
+from gradx.backends.cpu.few import CpuBackend
 from gradx.backends.expression import Symbol, SymbolicBackend
 from gradx.backends.kernels import Array
 from gradx.device import device

@@ -1,4 +1,4 @@
-"""CUDA: CuPy's arrays, computed by CuPy's kernels and by the fused ones of `gradx.backends.cuda_kernels`.
+"""CUDA: CuPy's arrays, computed by CuPy's kernels and by the fused ones of `gradx.backends.cuda.kernels`.
 
 Nothing here copies between host and device but `from_host` and `to_host`, and nothing synchronises but those and
 `synchronize`, with one exception: a boolean mask as an index, since the shape of the result depends on its elements.
@@ -15,21 +15,10 @@ import cupy
 import numpy as np
 from cupy.cuda.device import get_device_id
 
-from gradx.backends import (
-    cuda_classes,
-    cuda_exact,
-    cuda_faults,
-    cuda_fusion,
-    cuda_kernels,
-    cuda_matmul,
-    cuda_memory,
-    cuda_random,
-    cuda_scaling,
-    cuda_slices,
-    first_use,
-)
+from gradx.backends import first_use
 from gradx.backends.base import Rule, misfit
-from gradx.backends.cuda_devices import Devices, look_for_streams
+from gradx.backends.cuda import classes, exact, faults, fusion, kernels, matmul, memory, random, scaling, slices
+from gradx.backends.cuda.devices import Devices, look_for_streams
 from gradx.backends.expression import SymbolicBackend, parameters_of
 from gradx.backends.kernels import Array, Dims, Elementwise
 from gradx.backends.kernels.philox import State
@@ -42,7 +31,7 @@ _WAITING = frozenset({"move", "index", "index_put"})  # kernels that may wait fo
 
 def _fused(x: Array) -> bool:
     """Whether the fused kernels take arrays of this dtype."""
-    return x.dtype.char in cuda_slices.DTYPES
+    return x.dtype.char in slices.DTYPES
 
 
 def _like(weight: Array | None, x: Array) -> Array | None:
@@ -61,14 +50,14 @@ class CupyBackend(Devices):
         function = super().kernel(name)
         if name in vars(Elementwise):
             symbolic = _SYMBOLS.kernel(name)
-            function = cuda_fusion.Fused(function, name, parameters_of(inspect.signature(symbolic)), symbolic)
+            function = fusion.Fused(function, name, parameters_of(inspect.signature(symbolic)), symbolic)
         return self._guarded(name, function)
 
     def fuse(self, function: Callable[..., Array], name: str, static: frozenset[int]) -> Callable[..., Array]:
-        return self._guarded(name, cuda_fusion.Fused(super().fuse(function, name, static), name, static, function))
+        return self._guarded(name, fusion.Fused(super().fuse(function, name, static), name, static, function))
 
     def exact_kernel(self, name: str, expression: Rule | None, static: frozenset[int]) -> Rule | None:
-        kernel = self.exact_dropout() if name == "dropout" else cuda_exact.kernel(name, expression, static)
+        kernel = self.exact_dropout() if name == "dropout" else exact.kernel(name, expression, static)
         return self._guarded(name, kernel)
 
     def _guarded(self, name: str, function: Callable[..., Array]) -> Callable[..., Array]:
@@ -76,7 +65,7 @@ class CupyBackend(Devices):
 
         Raises (the kernel):
             RuntimeError: the arrays live on different devices, or their shapes do not broadcast; CUDA fails, for the
-                reasons in `gradx.backends.cuda_faults`.
+                reasons in `gradx.backends.cuda.faults`.
         """
         several, run = self.several_devices, function
 
@@ -102,8 +91,8 @@ class CupyBackend(Devices):
                 if "broadcast" not in str(error):
                     raise
                 raise RuntimeError(misfit(args)) from None
-            except cuda_faults.FAULTS as fault:
-                raise cuda_faults.explain(fault, name) from None
+            except faults.FAULTS as fault:
+                raise faults.explain(fault, name) from None
 
         return kernel
 
@@ -123,21 +112,21 @@ class CupyBackend(Devices):
 
     def from_host(self, array: np.ndarray[Any, Any], where: device, non_blocking: bool = False) -> Array:
         with self.on(where):
-            return cuda_memory.upload(array, non_blocking)
+            return memory.upload(array, non_blocking)
 
     def to_host(self, array: Array, non_blocking: bool = False) -> np.ndarray[Any, Any]:
         with self.on(self.device_of(array)):
-            return cuda_memory.download(array) if non_blocking else array.get()
+            return memory.download(array) if non_blocking else array.get()
 
     def send(self, destination: Array, source: Array) -> None:
         with self.at(source if isinstance(destination, np.ndarray) else destination):
-            cuda_memory.send(destination, source)
+            memory.send(destination, source)
 
     def pinned(self, shape: Dims, dtype: np.dtype[Any]) -> np.ndarray[Any, Any]:
-        return cuda_memory.pinned(shape, dtype)
+        return memory.pinned(shape, dtype)
 
     def is_pinned(self, array: Array) -> bool:
-        return isinstance(array, np.ndarray) and cuda_memory.is_pinned(array)
+        return isinstance(array, np.ndarray) and memory.is_pinned(array)
 
     def from_interface(self, owner: Any) -> Array:
         pointer = owner.__cuda_array_interface__["data"][0]
@@ -202,54 +191,54 @@ class CupyBackend(Devices):
 
     def sum(self, x: Array, dim: Dims, keepdim: bool) -> Array:
         if _fused(x):
-            return cuda_kernels.total(x, dim, keepdim)
+            return kernels.total(x, dim, keepdim)
         return x.sum(axis=dim, keepdims=keepdim, dtype=x.dtype if x.dtype.kind == "c" else np.int64)
 
     def mean(self, x: Array, dim: Dims, keepdim: bool) -> Array:
         if _fused(x):
-            return cuda_kernels.total(x, dim, keepdim, divisor=math.prod(x.shape[d] for d in dim))
+            return kernels.total(x, dim, keepdim, divisor=math.prod(x.shape[d] for d in dim))
         return super().mean(x, dim, keepdim)
 
     def var(self, x: Array, dim: Dims, correction: float, keepdim: bool) -> tuple[Array, Array]:
         if _fused(x):
-            return cuda_kernels.var(x, dim, correction, keepdim)
+            return kernels.var(x, dim, correction, keepdim)
         return super().var(x, dim, correction, keepdim)
 
     def std(self, x: Array, dim: Dims, correction: float, keepdim: bool) -> tuple[Array, Array]:
         if _fused(x):
-            return cuda_kernels.var(x, dim, correction, keepdim, root=True)
+            return kernels.var(x, dim, correction, keepdim, root=True)
         return super().std(x, dim, correction, keepdim)
 
     def ties(self, x: Array, extremum: Array, dim: Dims) -> Array:
-        return cuda_kernels.ties(x, extremum, dim) if _fused(x) else super().ties(x, extremum, dim)
+        return kernels.ties(x, extremum, dim) if _fused(x) else super().ties(x, extremum, dim)
 
     def logsumexp(self, x: Array, dim: Dims, keepdim: bool) -> Array:
-        return cuda_kernels.logsumexp(x, dim, keepdim) if _fused(x) else super().logsumexp(x, dim, keepdim)
+        return kernels.logsumexp(x, dim, keepdim) if _fused(x) else super().logsumexp(x, dim, keepdim)
 
     def norm(self, x: Array, p: float, dim: Dims, keepdim: bool) -> Array:
-        return cuda_kernels.norm(x, p, dim, keepdim) if _fused(x) else super().norm(x, p, dim, keepdim)
+        return kernels.norm(x, p, dim, keepdim) if _fused(x) else super().norm(x, p, dim, keepdim)
 
     # ---- softmax and losses ----------------------------------------------------------------------------------
 
     def softmax(self, x: Array, dim: int) -> Array:
-        return cuda_kernels.softmax(x, dim)
+        return kernels.softmax(x, dim)
 
     def softmax_backward(self, g: Array, y: Array, dim: int) -> Array:
-        return cuda_kernels.softmax_backward(g, y, dim)
+        return kernels.softmax_backward(g, y, dim)
 
     def log_softmax(self, x: Array, dim: int) -> Array:
-        return cuda_kernels.log_softmax(x, dim)
+        return kernels.log_softmax(x, dim)
 
     def log_softmax_backward(self, g: Array, y: Array, dim: int) -> Array:
-        return cuda_kernels.log_softmax_backward(g, y, dim)
+        return kernels.log_softmax_backward(g, y, dim)
 
     def mse_loss(self, input: Array, target: Array, reduction: str) -> Array:
-        return cuda_kernels.mse_loss(input, target, input.size if reduction == "mean" else 1)
+        return kernels.mse_loss(input, target, input.size if reduction == "mean" else 1)
 
     def nll_loss(
         self, input: Array, target: Array, weight: Array | None, reduction: str, ignore_index: int
     ) -> tuple[Array, Array]:
-        return cuda_classes.nll_loss(input, target, _like(weight, input), reduction, ignore_index)
+        return classes.nll_loss(input, target, _like(weight, input), reduction, ignore_index)
 
     def nll_loss_backward(
         self,
@@ -261,12 +250,12 @@ class CupyBackend(Devices):
         reduction: str,
         ignore_index: int,
     ) -> Array:
-        return cuda_classes.nll_loss_backward(g, total, target, _like(weight, g), shape, reduction, ignore_index)
+        return classes.nll_loss_backward(g, total, target, _like(weight, g), shape, reduction, ignore_index)
 
     def cross_entropy(
         self, input: Array, target: Array, weight: Array | None, labels: Any
     ) -> tuple[Array, Array, Array, Array]:
-        return cuda_classes.cross_entropy(input, target, _like(weight, input), labels)
+        return classes.cross_entropy(input, target, _like(weight, input), labels)
 
     def cross_entropy_backward(
         self,
@@ -281,12 +270,12 @@ class CupyBackend(Devices):
         targets: bool,
     ) -> Array:
         weight = _like(weight, input)
-        return cuda_classes.cross_entropy_backward(g, input, target, weight, sums, top, log_sum, labels, targets)
+        return classes.cross_entropy_backward(g, input, target, weight, sums, top, log_sum, labels, targets)
 
     def soft_cross_entropy(
         self, input: Array, target: Array, weight: Array | None, labels: Any
     ) -> tuple[Array, Array, Array, Array]:
-        return cuda_classes.soft_cross_entropy(input, target, _like(weight, input), labels)
+        return classes.soft_cross_entropy(input, target, _like(weight, input), labels)
 
     def soft_cross_entropy_backward(
         self,
@@ -300,67 +289,67 @@ class CupyBackend(Devices):
         labels: Any,
     ) -> Array:
         weight = _like(weight, input)
-        return cuda_classes.soft_cross_entropy_backward(g, input, target, weight, mass, top, log_sum, labels)
+        return classes.soft_cross_entropy_backward(g, input, target, weight, mass, top, log_sum, labels)
 
     def soft_target_backward(
         self, g: Array, input: Array, weight: Array | None, top: Array, log_sum: Array, labels: Any
     ) -> Array:
         weight = _like(weight, input)
-        return cuda_classes.soft_cross_entropy_backward(g, input, None, weight, None, top, log_sum, labels)
+        return classes.soft_cross_entropy_backward(g, input, None, weight, None, top, log_sum, labels)
 
     # ---- products of matrices --------------------------------------------------------------------------------
 
     def mm(self, x: Array, y: Array) -> Array:
         if x.dtype.kind == "V" and max(x.ndim, y.ndim) > 2:  # of which CuPy knows no stacks
             x, y = self._wide(x), self._wide(y)
-        return cuda_matmul.matmul(x, y)
+        return matmul.matmul(x, y)
 
     def mv(self, x: Array, y: Array) -> Array:
-        return cuda_matmul.matmul(x, y)
+        return matmul.matmul(x, y)
 
     dot = mv
 
     # ---- gradient scaling ------------------------------------------------------------------------------------
 
     def unscale(self, found_inf: Array, scale: Array, *gradients: Array) -> None:
-        cuda_scaling.unscale(found_inf, scale, [g for g in gradients if cuda_scaling.takes(g)])
-        others = [g for g in gradients if not cuda_scaling.takes(g)]
+        scaling.unscale(found_inf, scale, [g for g in gradients if scaling.takes(g)])
+        others = [g for g in gradients if not scaling.takes(g)]
         if others:
             super().unscale(found_inf, scale, *others)
 
     def update_scale(
         self, scale: Array, tracker: Array, found_inf: Array, growth: float, backoff: float, interval: int
     ) -> None:
-        cuda_scaling.update_scale(scale, tracker, found_inf, growth, backoff, interval)
+        scaling.update_scale(scale, tracker, found_inf, growth, backoff, interval)
 
     # ---- random numbers --------------------------------------------------------------------------------------
 
     def uniform(self, shape: Dims, low: float, high: float, dtype: np.dtype[Any], state: State, where: device) -> Array:
         with self.drawing(where):
-            return cuda_random.uniform(shape, low, high, dtype, state)
+            return random.uniform(shape, low, high, dtype, state)
 
     def normal(self, shape: Dims, mean: float, std: float, dtype: np.dtype[Any], state: State, where: device) -> Array:
         with self.drawing(where):
-            return cuda_random.normal(shape, mean, std, dtype, state)
+            return random.normal(shape, mean, std, dtype, state)
 
     def integers(self, shape: Dims, low: int, count: int, dtype: np.dtype[Any], state: State, where: device) -> Array:
         with self.drawing(where):
-            return cuda_random.integers(shape, low, count, dtype, state)
+            return random.integers(shape, low, count, dtype, state)
 
     def events(self, shape: Dims, p: float, dtype: np.dtype[Any], state: State, where: device) -> Array:
         with self.drawing(where):
-            return cuda_random.events(shape, p, dtype, state)
+            return random.events(shape, p, dtype, state)
 
     def bernoulli(self, p: Array, state: State) -> Array:
         with self.drawing(self.device_of(p)):
-            return cuda_random.bernoulli(p, state)
+            return random.bernoulli(p, state)
 
     def dropout(self, x: Array, p: float, state: State) -> tuple[Array, Array]:
         with self.drawing(self.device_of(x)):
-            return cuda_random.dropout(x, p, state)
+            return random.dropout(x, p, state)
 
     def dropout_backward(self, g: Array, kept: Array, scale: float) -> Array:
-        return cuda_random.dropout_backward(g, kept, scale)
+        return random.dropout_backward(g, kept, scale)
 
     # ---- shapes ----------------------------------------------------------------------------------------------
 
@@ -391,10 +380,10 @@ class CupyBackend(Devices):
         return out.astype(g.dtype, copy=False)
 
     def gather(self, x: Array, dim: int, index: Array) -> Array:
-        return cuda_kernels.gather(x, dim, index)
+        return kernels.gather(x, dim, index)
 
     def gather_backward(self, g: Array, shape: Dims, dim: int, index: Array) -> Array:
         if g.dtype.kind == "c":
             return super().gather_backward(g, shape, dim, index)
         wide = self._wide(g)
-        return cuda_kernels.scatter_add(wide, shape, dim, index).astype(g.dtype, copy=False)
+        return kernels.scatter_add(wide, shape, dim, index).astype(g.dtype, copy=False)

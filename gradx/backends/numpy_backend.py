@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 
 from gradx.backends.base import EXACT, Backend, Parts, Rule, refusing
-from gradx.backends.cpu_kernels import FastKernels
-from gradx.backends.cpu_memory import owns, pool
-from gradx.backends.cpu_quiet import Quiet, quiet
-from gradx.backends.cpu_split import in_blocks, rule_in_blocks
+from gradx.backends.cpu.kernels import FastKernels
+from gradx.backends.cpu.memory import owns, pool
+from gradx.backends.cpu.quiet import Quiet, quiet
+from gradx.backends.cpu.split import in_blocks, rule_in_blocks
 from gradx.backends.dlpack import Source, host_array
 from gradx.backends.kernels import Array, Dims
 from gradx.device import device
@@ -39,7 +39,7 @@ class NumpyBackend(FastKernels, Backend):
         return quiet(super().kernel(name))
 
     def exact_kernel(self, name: str, expression: Rule | None, static: frozenset[int]) -> Rule | None:
-        from gradx.backends import cpu_exact
+        from gradx.backends.cpu import exact as cpu_exact
 
         return self.exact_dropout() if name == "dropout" else quiet(cpu_exact.kernel(name, expression, static))
 

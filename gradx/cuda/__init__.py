@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from gradx.backends.cuda_status import Diagnosis, diagnose
+from gradx.backends.cuda.status import Diagnosis, diagnose
 from gradx.backends.faults import OutOfMemoryError
 from gradx.cuda.devices import (
     current_device,

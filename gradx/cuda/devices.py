@@ -6,7 +6,7 @@ from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, cast
 
 from gradx.backends import backend_for
-from gradx.backends.cuda_status import diagnose
+from gradx.backends.cuda.status import diagnose
 from gradx.device import device as Device
 
 if TYPE_CHECKING:

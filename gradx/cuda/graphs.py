@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from gradx.backends.cuda_status import diagnose
+from gradx.backends.cuda.status import diagnose
 from gradx.cuda.devices import backend, current_device, synchronize
 from gradx.cuda.memory import empty_cache
 from gradx.cuda.streams import Stream, current_stream, stream

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from gradx.backends.base import LARGE
-from gradx.backends.cpu_tiles import BLOCK, each, elementwise, reduce_tiled, rowwise
+from gradx.backends.cpu.tiles import BLOCK, each, elementwise, reduce_tiled, rowwise
 from gradx.backends.kernels import Array, Dims, Kernels
 
 _PIECE = 256  # elements that are summed at once: few enough for the last digit, and for BLAS to use no threads

@@ -16,9 +16,9 @@ from typing import Any
 import numpy as np
 
 from gradx.backends.base import LARGE
-from gradx.backends.cpu_memory import pool
-from gradx.backends.cpu_quiet import InBlocks
-from gradx.backends.cpu_threads import workers
+from gradx.backends.cpu.memory import pool
+from gradx.backends.cpu.quiet import InBlocks
+from gradx.backends.cpu.threads import workers
 from gradx.backends.kernels import Array, Dims
 
 BLOCK = 1 << 18  # elements: large enough that Python's share is small, small enough for a part of the cache

@@ -15,11 +15,11 @@ from cupy.cuda import get_current_stream
 from cupy.cuda.device import get_device_id
 from cupy_backends.cuda.stream import get_default_stream_ptr
 
-from gradx.backends import cuda_faults
 from gradx.backends.base import Backend
-from gradx.backends.cuda_graphs import Capture, Pool
-from gradx.backends.cuda_held import hold
-from gradx.backends.cuda_pool import Memory
+from gradx.backends.cuda import faults as cuda_faults
+from gradx.backends.cuda.graphs import Capture, Pool
+from gradx.backends.cuda.held import hold
+from gradx.backends.cuda.pool import Memory
 from gradx.backends.kernels import Array
 from gradx.device import device
 from gradx.streams import seen

@@ -12,7 +12,7 @@ from typing import Any, Final
 
 import cupy
 
-from gradx.backends.cuda_status import INSTALL, describe
+from gradx.backends.cuda.status import INSTALL, describe
 from gradx.backends.faults import OutOfMemoryError
 
 _NoMemory: Final = cupy.cuda.memory.OutOfMemoryError

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from gradx.backends.cpu_tiles import elementwise
+from gradx.backends.cpu.tiles import elementwise
 from gradx.backends.kernels import Array
 
 Write = Callable[..., None]

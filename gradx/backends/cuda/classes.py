@@ -11,9 +11,10 @@ from typing import Any, Final
 
 import cupy
 
-from gradx.backends import cuda_kernels, cuda_slices
-from gradx.backends.cuda_kernels import SHARE
-from gradx.backends.cuda_slices import ACCUMULATOR, TYPE, Operands, Slices
+from gradx.backends.cuda import kernels as cuda_kernels
+from gradx.backends.cuda import slices as cuda_slices
+from gradx.backends.cuda.kernels import SHARE
+from gradx.backends.cuda.slices import ACCUMULATOR, TYPE, Operands, Slices
 
 _TARGET: Final = {"int64": "long long", "uint8": "unsigned char"}
 _SHARES: Final = 256  # of many losses, each summed by one block

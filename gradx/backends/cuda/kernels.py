@@ -13,8 +13,8 @@ from typing import Any, Final
 
 import cupy
 
-from gradx.backends import cuda_slices
-from gradx.backends.cuda_slices import ACCUMULATOR, TYPE, Dims, Operands, Slices
+from gradx.backends.cuda import slices as cuda_slices
+from gradx.backends.cuda.slices import ACCUMULATOR, TYPE, Dims, Operands, Slices
 from gradx.dtypes import INEXACT
 
 SHARE: Final = 16384  # elements of a slice for one team, where a long slice is split among several

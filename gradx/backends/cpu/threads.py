@@ -11,7 +11,7 @@ import threading
 from collections.abc import Callable, Iterator
 from queue import SimpleQueue
 
-from gradx.backends.cpu_quiet import in_blocks
+from gradx.backends.cpu.quiet import in_blocks
 
 Work = Callable[[int], object]
 

@@ -12,10 +12,10 @@ from typing import Any
 import numpy as np
 
 from gradx.backends.base import Parts
-from gradx.backends.cpu_kernels import WRITERS, WRITING, last, single, whole
-from gradx.backends.cpu_program import Program
-from gradx.backends.cpu_rules import OF_ALL, POINTWISE, RULES
-from gradx.backends.cpu_tiles import Shape, elementwise, rowwise
+from gradx.backends.cpu.kernels import WRITERS, WRITING, last, single, whole
+from gradx.backends.cpu.program import Program
+from gradx.backends.cpu.rules import OF_ALL, POINTWISE, RULES
+from gradx.backends.cpu.tiles import Shape, elementwise, rowwise
 from gradx.backends.expression import NUMBERS, SymbolicBackend, trace
 from gradx.backends.kernels import Array
 

@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any
 
 import cupy
 
-from gradx.backends.cuda_held import let_go
+from gradx.backends.cuda.held import let_go
 
 if TYPE_CHECKING:
-    from gradx.backends.cuda_devices import Devices
+    from gradx.backends.cuda.devices import Devices
 
 MODES = ("global", "thread_local", "relaxed")  # CUDA's capture modes, by their numbers
 

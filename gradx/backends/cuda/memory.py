@@ -12,7 +12,7 @@ from typing import Any
 import cupy
 import numpy as np
 
-from gradx.backends.cuda_held import hold, let_go
+from gradx.backends.cuda.held import hold, let_go
 from gradx.backends.kernels import Array, Dims
 
 Host = np.ndarray[Any, Any]

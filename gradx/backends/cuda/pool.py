@@ -14,7 +14,7 @@ from typing import Any, Final, NamedTuple
 import cupy
 from cupy.cuda.device import get_device_id
 
-from gradx.backends.cuda_held import held, let_go
+from gradx.backends.cuda.held import held, let_go
 
 Allocator = Callable[[int], Any]
 _PLUGGABLE: Final = (

@@ -18,7 +18,7 @@ import cupy
 import numpy as np
 
 from gradx.backends.base import Rule, is_elementwise, named, refusing
-from gradx.backends.cuda_fusion import _NUMBER, _TYPE, Fused, _operand, _statement
+from gradx.backends.cuda.fusion import _NUMBER, _TYPE, Fused, _operand, _statement
 from gradx.backends.exact.choices import discrete
 from gradx.backends.exact.coverage import NoExactForm
 from gradx.backends.exact.formats import FORMATS, is_floating, on_doubles, rounded

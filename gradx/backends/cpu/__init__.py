@@ -1,0 +1,1 @@
+"""What the NumPy backend is made of: kernels for few elements and for many, memory, threads."""

@@ -1,0 +1,1 @@
+"""What the CuPy backend is made of. Importing this imports no CuPy; most of the rooms do."""
