@@ -156,6 +156,8 @@ class Op:
                 return self._of_no_tensor(args)
         if rank == 0 and self.no_bools and (first is None or first.dtype.kind != "b"):
             raise RuntimeError(self.no_bools)
+        if BY_TYPE[type(first)] is None:
+            raise self._not_a_tensor(args, slots)
         large = first.size >= LARGE
         kernels = self.large_kernels if large else self.kernels
         if not tensors:
@@ -242,6 +244,13 @@ class Op:
         given = type(args[place]).__name__ if len(args) > place else "nothing"
         raise TypeError(f"{self.name}(): argument '{argument}' (position {place + 1}) must be Tensor, not {given}")
 
+    def _not_a_tensor(self, args: tuple[Any, ...], slots: Sequence[int]) -> TypeError:
+        """Torch's error about the first operand that is neither a tensor nor an array nor a number."""
+        operands = (Variable, bool, int, float, complex)
+        i = next(i for i in slots if not isinstance(args[i], operands) and BY_TYPE[type(args[i])] is None)
+        name, kind = self.parameters[min(i, len(self.parameters) - 1)], type(args[i]).__name__
+        return TypeError(f"{self.name}(): argument '{name}' (position {i + 1}) must be Tensor, not {kind}")
+
     def _lift(self, args: tuple[Any, ...], slots: Sequence[int]) -> tuple[Any, ...]:
         """`args` with raw arrays made tensors.
 
@@ -260,9 +269,7 @@ class Op:
                 continue
             if not isinstance(value, Variable):
                 if BY_TYPE[type(value)] is None:
-                    name = self.parameters[min(i, len(self.parameters) - 1)]
-                    kind = type(value).__name__
-                    raise TypeError(f"{self.name}(): argument '{name}' (position {i + 1}) must be Tensor, not {kind}")
+                    raise self._not_a_tensor(args, slots)
                 value = lifted[i] = variables.tensor_type(backend_of(value).plain(value))
             places[str(backend_of(value.array).device_of(value.array))] = None
         if len(places) > 1:

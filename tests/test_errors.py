@@ -346,3 +346,12 @@ def test_cause_and_fix(case):
     ending = outcome(gradx, ERRORS[case])
     assert isinstance(ending, Raised), ending
     assert CAUSE_AND_FIX[case] in ending.message
+
+
+@pytest.mark.parametrize("operand", [[1.0], "text", object()])
+@pytest.mark.parametrize("place", [0, 1])
+def test_operands_that_are_no_tensors(operand, place):
+    same(lambda m: m.exp(operand))
+    same(lambda m: m.add(*([m.ones(2), operand] if place else [operand, m.ones(2)])), message=False)
+    with pytest.raises(TypeError, match=rf"^add\(\): argument '\w+' \(position {place + 1}\) must be Tensor, not"):
+        gradx.add(*([gradx.ones(2), operand] if place else [operand, gradx.ones(2)]))
