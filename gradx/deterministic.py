@@ -9,7 +9,7 @@ import threading
 import warnings
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
@@ -151,28 +151,21 @@ def alert(name: str) -> None:
 _lock = threading.Lock()
 
 
-class _Tables(NamedTuple):
-    """What an operation runs in one mode."""
-
-    kernels: Any
-    large_kernels: Any
-    variants: dict[Any, Callable[..., Any]]  # straight-line code, which refers to the kernels
-
-
-_others: dict[Op, _Tables] = {}  # of the mode that is not in force
+# Of the mode that is not in force: kernels, those for large arrays, and the straight-line code that refers to them.
+_others: dict[Op, tuple[Any, Any, dict[Any, Callable[..., Any]]]] = {}
 
 
 def _exchange_kernels() -> None:
     """Have each operation run the kernels of the other mode."""
     for operation in (*OPS.values(), *TWINS):
-        other = _others.get(operation)
+        other: Any = _others.get(operation)
         if other is None:
             exact = _ExactKernels(operation.kernels)
-            other = _Tables(exact, exact, {})
-        _others[operation] = _Tables(operation.kernels, operation.large_kernels, dict(operation.variants))
-        operation.kernels, operation.large_kernels = other.kernels, other.large_kernels
+            other = exact, exact, {}
+        _others[operation] = operation.kernels, operation.large_kernels, dict(operation.variants)
+        operation.kernels, operation.large_kernels, variants = other
         operation.variants.clear()  # this very dictionary is what calls look in
-        operation.variants.update(other.variants)
+        operation.variants.update(variants)
 
 
 @dtypes.WHEN_BFLOAT16.append
