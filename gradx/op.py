@@ -100,11 +100,13 @@ class Op:
         # By array type, the inputs that need gradients, and whether the arrays are large.
         self.plans: dict[tuple[type, tuple[int, ...], bool], Plan] = {}
         self.variants: dict[Any, Callable[..., Any]] = {}  # by the type of the operand, or the types of the operands
-        self.set_names(node_names)
+        self.node_names = node_names
+        self.__dict__.pop("node_types", None)
         self.function = public(self)
 
-    def set_names(self, names: str | tuple[str, str]) -> None:
-        """Make the classes of this operation's nodes: where a Python number is among the operands, and where none is."""
+    @functools.cached_property
+    def node_types(self) -> tuple[type[OpNode], type[OpNode]]:
+        """The classes of this operation's nodes: where a Python number is among the operands, and where none is."""
         members = {
             "__slots__": (),
             "__module__": "gradx",
@@ -113,9 +115,9 @@ class Op:
             "slots": slice(self.slots[0], None if self.variadic else self.slots[-1] + 1),
             "parameters": self.parameters,
         }
-        both = (names, names) if isinstance(names, str) else names
+        both = (self.node_names, self.node_names) if isinstance(self.node_names, str) else self.node_names
         made: dict[str, type[OpNode]] = {name: type(name, (OpNode,), members) for name in both}
-        self.node_types = (made[both[0]], made[both[1]])
+        return made[both[0]], made[both[1]]
 
     @property
     def __name__(self) -> str:

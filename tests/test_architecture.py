@@ -114,7 +114,7 @@ def test_importing_gradx_imports_neither_cupy_nor_torch():
 
 
 def test_importing_gradx_takes_at_most_40_ms_more_than_numpy(tmp_path):
-    program = "import time, numpy; start = time.process_time(); import gradx; print(time.process_time() - start)"
+    program = "import time, numpy; start = time.thread_time(); import gradx; print(time.thread_time() - start)"
     # Compiled once, as installed packages are.
     best = min(float(python(program, PYTHONPYCACHEPREFIX=str(tmp_path))) for _ in range(8))
     assert best < 0.040
