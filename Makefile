@@ -30,7 +30,7 @@ bench: $(VENV)/.installed-test
 KERNELS ?= build/kernels
 NVRTC := .venv-nvrtc
 kernels: $(NVRTC)/.installed
-	$(NVRTC)/bin/python bench/compile_kernels.py $(KERNELS)
+	$(NVRTC)/bin/python bench/compile_kernels.py $(KERNELS) $(ARCH:%=--arch %)
 
 clean:
 	rm -rf $(VENV) $(NVRTC) .mypy_cache .pytest_cache .ruff_cache .hypothesis .benchmarks gradx_demo_loss.png

@@ -170,7 +170,8 @@ def outcome(program: Program, arch: int, status: int, log: str) -> Outcome:
 
 def read(directory: Path, everyone: bool) -> list[Program]:
     """The programs recorded in `directory`, those of CuPy's only if `everyone`."""
-    programs = [Program(**json.loads(path.read_text())) for path in sorted(directory.glob("*.json"))]
+    paths = {path.name: path for path in sorted(directory.rglob("*.json"))}  # names tell the programs apart
+    programs = [Program(**json.loads(path.read_text())) for path in paths.values()]
     return [program for program in programs if everyone or program.owner == "gradx"]
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import os
 import warnings
+import zlib
 from types import ModuleType
 
 import pytest
@@ -30,6 +31,22 @@ def cuda_counters() -> ModuleType:
     if not name:
         pytest.skip("GRADX_CUDA_COUNTERS names no module that counts launches: a GPU by itself does not")
     return importlib.import_module(name)
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Keep one share of the tests where ``GRADX_SHARE`` says so, such as 1/2: what belongs to one operation stays together,
+    since it needs the same kernels."""
+    number, _, of = os.environ.get("GRADX_SHARE", "").partition("/")
+    if not of:
+        return
+
+    def mine(item: pytest.Item) -> bool:
+        words = [word for word in item.name.partition("[")[2].split("-") if word not in ("cpu", "cuda")]
+        key = words[0] if words else item.nodeid
+        return zlib.crc32(key.encode()) % int(of) == int(number) - 1
+
+    config.hook.pytest_deselected(items=[item for item in items if not mine(item)])
+    items[:] = [item for item in items if mine(item)]
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
