@@ -87,9 +87,15 @@ def softmax_backward(g, out, dim, log):
     return out * (g - (g * out).sum(axis=dim, keepdims=True))
 
 
-@pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize(("shape", "dim"), SHAPES)
-@pytest.mark.parametrize("log", [False, True])
+def cases(shapes):
+    """Each shape with every dtype, and a flag either way. Long slices, whose kernels take an emulator seconds to compile,
+    have another dtype for each value of the flag, in turn."""
+    for (i, (shape, dim)), (j, dtype), flag in itertools.product(enumerate(shapes), enumerate(DTYPES), (False, True)):
+        if math.prod(shape) < 2500 or (i + j + 2 * flag) % 4 == 0:
+            yield shape, dim, dtype, flag
+
+
+@pytest.mark.parametrize(("shape", "dim", "dtype", "log"), cases(SHAPES))
 def test_softmax(cupy, kernels, random, shape, dim, dtype, log):
     x, g = normal(random, shape, dtype), normal(random, shape, dtype)
     forward, backward = (
@@ -197,9 +203,7 @@ REDUCED = [
 ]
 
 
-@pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize(("shape", "dim"), REDUCED)
-@pytest.mark.parametrize("keepdim", [False, True])
+@pytest.mark.parametrize(("shape", "dim", "dtype", "keepdim"), cases(REDUCED))
 def test_reductions(cupy, kernels, random, shape, dim, dtype, keepdim):
     x = normal(random, shape, dtype)
     on_device, wide, over = cupy.asarray(x), x.astype(np.float64), {"axis": dim, "keepdims": keepdim}

@@ -16,13 +16,14 @@ import numpy as np
 from cupy.cuda.device import get_device_id
 
 from gradx.backends import first_use
-from gradx.backends.base import Rule, misfit
+from gradx.backends.base import ALIASES, Rule, misfit
 from gradx.backends.cuda import classes, exact, faults, fusion, kernels, matmul, memory, random, scaling, slices
 from gradx.backends.cuda.devices import Devices, look_for_streams
 from gradx.backends.expression import SymbolicBackend, parameters_of
 from gradx.backends.kernels import Array, Dims, Elementwise
 from gradx.backends.kernels.philox import State
 from gradx.device import device
+from gradx.dtypes import uses_bfloat16
 from gradx.streams import seen
 
 _SYMBOLS = SymbolicBackend()
@@ -48,7 +49,10 @@ class CupyBackend(Devices):
 
     def kernel(self, name: str) -> Callable[..., Array]:
         function = super().kernel(name)
-        if name in vars(Elementwise):
+        ufunc = isinstance(getattr(cupy, ALIASES.get(name, name), None), cupy.ufunc)
+        if name in vars(Elementwise) or (
+            ufunc and uses_bfloat16()
+        ):  # of which CuPy gives float32 where a number is among them
             symbolic = _SYMBOLS.kernel(name)
             function = fusion.Fused(function, name, parameters_of(inspect.signature(symbolic)), symbolic)
         return self._guarded(name, function)

@@ -178,6 +178,8 @@ def run(arguments: argparse.Namespace) -> int:
     reporting = arguments.report is not None
     devices = devices_for("cuda" if reporting else arguments.device)
     if not devices:
+        if reporting:
+            print("No report was written: it is one of a GPU.", file=sys.stderr)
         return 1
     effort = QUICK if arguments.quick else THOROUGH
     plan = Plan(devices, arguments.kernels, arguments.sizes, effort, rival=arguments.vs, threads=arguments.threads)
