@@ -95,7 +95,7 @@ def cases(shapes):
             yield shape, dim, dtype, flag
 
 
-@pytest.mark.parametrize(("shape", "dim", "dtype", "log"), cases(SHAPES))
+@pytest.mark.parametrize(("shape", "dim", "dtype", "log"), [*cases(SHAPES)])
 def test_softmax(cupy, kernels, random, shape, dim, dtype, log):
     x, g = normal(random, shape, dtype), normal(random, shape, dtype)
     forward, backward = (
@@ -203,7 +203,7 @@ REDUCED = [
 ]
 
 
-@pytest.mark.parametrize(("shape", "dim", "dtype", "keepdim"), cases(REDUCED))
+@pytest.mark.parametrize(("shape", "dim", "dtype", "keepdim"), [*cases(REDUCED)])
 def test_reductions(cupy, kernels, random, shape, dim, dtype, keepdim):
     x = normal(random, shape, dtype)
     on_device, wide, over = cupy.asarray(x), x.astype(np.float64), {"axis": dim, "keepdims": keepdim}
