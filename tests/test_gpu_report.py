@@ -295,7 +295,9 @@ def test_without_a_gpu_it_says_why_and_writes_nothing(
     assert main(["bench", "--report", str(folder)]) == 1
     captured = capsys.readouterr()
     assert captured.out == ""
-    assert captured.err == "No GPU is used: There is no driver. Install one.\n"
+    assert captured.err == (
+        "No GPU is used: There is no driver. Install one.\nNo report was written: it is one of a GPU.\n"
+    )
     assert not folder.exists()
 
 
