@@ -40,7 +40,7 @@ class Allowance:
 
 ALLOWED: tuple[Allowance, ...] = (
     Allowance(
-        r"sm_\d+ (softmax|softmax_backward|reduce|cross_entropy|weighted) ",
+        r"sm_\d+ (softmax|softmax_backward|reduce|(soft_)?cross_entropy|weighted) ",
         96,
         "Elements fill half of a thread's registers, and the compiler prefers more threads to a few words more.",
     ),
