@@ -40,9 +40,9 @@ class Allowance:
 
 ALLOWED: tuple[Allowance, ...] = (  # the first that fits
     Allowance(
-        r"sm_75 softmax_backward ELEMENT=(__half|__nv_bfloat16) \w+=float COLUMNS=1 ",
+        r"sm_(75|80|90) softmax_backward ELEMENT=(__half|__nv_bfloat16) \w+=float COLUMNS=1 ",
         132,
-        "Long columns of halves: Turing keeps the addresses of both operands besides. To be mended by fewer elements a thread.",
+        "Long columns of halves: 1024 threads hold two operands. To be mended by fewer elements a thread.",
     ),
     Allowance(
         r"sm_\d+ (softmax|softmax_backward|reduce|(soft_)?cross_entropy|weighted) ",
